@@ -1,0 +1,80 @@
+//! Any frame that a backend sends, read tolerantly.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{ControlFrame, Event, EventBody};
+
+/// A frame of a backend. Unknown extra fields are tolerated; an unknown type is kept as such (EVT-7).
+#[derive(Clone, Debug)]
+pub enum ServerFrame {
+    /// Part of a thread's log.
+    Event(Box<Event>),
+    /// Outside of the log.
+    Control(Box<ControlFrame>),
+    /// A type that the contract does not know.
+    Unknown {
+        /// Its `type`.
+        frame_type: String,
+        /// The whole frame.
+        frame: Value,
+    },
+}
+
+/// Why a text is no frame of the contract.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Not JSON.
+    #[error("frame is not JSON")]
+    NotJson(#[source] serde_json::Error),
+    /// JSON, but no object with a string under `type`.
+    #[error("frame is no object with a string `type`")]
+    NoType,
+    /// Of a known type, with a field missing or of the wrong type.
+    #[error("frame of type `{frame_type}` does not fit the contract")]
+    BadFields {
+        /// Its `type`.
+        frame_type: String,
+        /// Which field, and why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl ServerFrame {
+    /// Reads one frame.
+    ///
+    /// # Errors
+    /// The text is not JSON, no object with a `type`, or of a known type with fields that do not fit it.
+    pub fn decode(text: &str) -> Result<Self, FrameError> {
+        #[derive(Deserialize)]
+        struct Tag<'a> {
+            #[serde(rename = "type", borrow)]
+            frame_type: std::borrow::Cow<'a, str>,
+        }
+
+        let tag: Tag<'_> = serde_json::from_str(text).map_err(|error| {
+            if error.is_data() { FrameError::NoType } else { FrameError::NotJson(error) }
+        })?;
+        let frame_type = tag.frame_type.as_ref();
+        let bad_fields = |source| FrameError::BadFields { frame_type: frame_type.to_owned(), source };
+        if EventBody::TYPES.contains(&frame_type) {
+            serde_json::from_str(text).map(Self::Event).map_err(bad_fields)
+        } else if ControlFrame::TYPES.contains(&frame_type) {
+            serde_json::from_str(text).map(Self::Control).map_err(bad_fields)
+        } else {
+            let frame = serde_json::from_str(text).map_err(bad_fields)?;
+            Ok(Self::Unknown { frame_type: frame_type.to_owned(), frame })
+        }
+    }
+
+    /// The frame's `type`.
+    #[must_use]
+    pub fn frame_type(&self) -> &str {
+        match self {
+            Self::Event(event) => event.body.event_type(),
+            Self::Control(control) => control.frame_type(),
+            Self::Unknown { frame_type, .. } => frame_type,
+        }
+    }
+}
