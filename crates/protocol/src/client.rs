@@ -28,7 +28,11 @@ pub struct ClientMessage {
 
 impl From<ClientBody> for ClientMessage {
     fn from(body: ClientBody) -> Self {
-        Self { message_id: None, thread_id: None, body }
+        Self {
+            message_id: None,
+            thread_id: None,
+            body,
+        }
     }
 }
 

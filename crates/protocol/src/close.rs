@@ -75,6 +75,9 @@ impl TryFrom<u16> for CloseCode {
     type Error = UnknownCloseCode;
 
     fn try_from(code: u16) -> Result<Self, Self::Error> {
-        Self::ALL.into_iter().find(|known| known.as_u16() == code).ok_or(UnknownCloseCode(code))
+        Self::ALL
+            .into_iter()
+            .find(|known| known.as_u16() == code)
+            .ok_or(UnknownCloseCode(code))
     }
 }

@@ -49,6 +49,10 @@ impl ClientMessage {
     /// # Errors
     /// As [`DecodeError`] says.
     pub fn decode(_text: &str) -> Result<Self, DecodeError> {
-        Err(DecodeError::Json { line: 1, column: 1, reason: String::new() })
+        Err(DecodeError::Json {
+            line: 1,
+            column: 1,
+            reason: String::new(),
+        })
     }
 }

@@ -54,17 +54,27 @@ impl ServerFrame {
         }
 
         let tag: Tag<'_> = serde_json::from_str(text).map_err(|error| {
-            if error.is_data() { FrameError::NoType } else { FrameError::NotJson(error) }
+            if error.is_data() {
+                FrameError::NoType
+            } else {
+                FrameError::NotJson(error)
+            }
         })?;
         let frame_type = tag.frame_type.as_ref();
-        let bad_fields = |source| FrameError::BadFields { frame_type: frame_type.to_owned(), source };
+        let bad_fields = |source| FrameError::BadFields {
+            frame_type: frame_type.to_owned(),
+            source,
+        };
         if EventBody::TYPES.contains(&frame_type) {
             serde_json::from_str(text).map(Self::Event).map_err(bad_fields)
         } else if ControlFrame::TYPES.contains(&frame_type) {
             serde_json::from_str(text).map(Self::Control).map_err(bad_fields)
         } else {
             let frame = serde_json::from_str(text).map_err(bad_fields)?;
-            Ok(Self::Unknown { frame_type: frame_type.to_owned(), frame })
+            Ok(Self::Unknown {
+                frame_type: frame_type.to_owned(),
+                frame,
+            })
         }
     }
 

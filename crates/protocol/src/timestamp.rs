@@ -42,13 +42,15 @@ impl Timestamp {
     /// The text is no date and time.
     pub fn parse_lenient(text: &str) -> Result<Self, chrono::ParseError> {
         let text = text.trim();
-        DateTime::parse_from_rfc3339(text).map(|at| Self::from(at.to_utc())).or_else(|first| {
-            ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
-                .iter()
-                .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-                .map(|at| Self::from(at.and_utc()))
-                .ok_or(first)
-        })
+        DateTime::parse_from_rfc3339(text)
+            .map(|at| Self::from(at.to_utc()))
+            .or_else(|first| {
+                ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
+                    .iter()
+                    .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+                    .map(|at| Self::from(at.and_utc()))
+                    .ok_or(first)
+            })
     }
 }
 
