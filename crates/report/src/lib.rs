@@ -1,1 +1,11 @@
-//! report
+//! What a suite run found, as data: written by the test kit (one record per test) and by the runner
+//! (one summary per suite run), read by whoever decides about a deployment.
+//!
+//! The crate holds types only. It uses no other package of ours and does no I/O, so that a tool outside
+//! this repository can depend on it to read a report.
+//!
+//! Start reading at [`summary::Summary`], the shape of `target/reports/latest/summary.json`.
+
+pub mod summary;
+
+pub use summary::{CategorySummary, Failure, Figure, Level, Outcome, SlowTest, Summary, Verdict, Violation};
