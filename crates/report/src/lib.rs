@@ -6,6 +6,8 @@
 //!
 //! Start reading at [`summary::Summary`], the shape of `target/reports/latest/summary.json`.
 
+pub mod record;
 pub mod summary;
 
+pub use record::{NotJudged, RecordedViolation, TestOutcome, TestRecord};
 pub use summary::{CategorySummary, Failure, Figure, Level, Outcome, SlowTest, Summary, Verdict, Violation};

@@ -1,0 +1,98 @@
+//! What one test leaves behind for the runner: one JSON file per test in `$KINGSGUARD_RECORDS_DIR`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::summary::{Figure, Level};
+
+/// What one test found. The kit writes it, the runner merges it into the summary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TestRecord {
+    /// The test's name as nextest has it, such as `wire::resume::resume_continues_after_the_last_seen_sequence`.
+    pub test: String,
+    /// The test binary, which is the category.
+    pub category: String,
+    /// The clauses that the test is about.
+    pub clauses: Vec<String>,
+    /// How it ended, judgement included.
+    pub outcome: TestOutcome,
+    /// Why it failed, in one line; absent where it passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// MUST clauses that the capture shows to be broken; each fails the test.
+    pub violations: Vec<RecordedViolation>,
+    /// SHOULD clauses that the capture shows to be broken; they are reported and fail nothing.
+    pub warned: Vec<RecordedViolation>,
+    /// What the capture could not judge.
+    pub not_judged: Vec<NotJudged>,
+    /// What was measured.
+    pub figures: Vec<Figure>,
+    /// Frames that were judged.
+    pub frames_judged: u64,
+    /// Claims that the test checked through the kit.
+    pub checks: u64,
+    /// Folder with server log, recording and facts; absent where nothing was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// The command that repeats this test with this seed.
+    pub repeat: String,
+    /// The seed of everything random in the test.
+    pub seed: u64,
+    /// When it began: RFC 3339, UTC, milliseconds.
+    pub started: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// How a test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TestOutcome {
+    /// Every claim held and no MUST clause was broken.
+    Passed,
+    /// A claim did not hold, or a MUST clause was broken.
+    Failed,
+}
+
+/// One broken clause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordedViolation {
+    /// The clause, such as `SEQ-1`.
+    pub clause: String,
+    /// How much it binds.
+    pub level: Level,
+    /// What was expected and what came, in one sentence.
+    pub message: String,
+    /// The frames at fault: `connection/frame`, both counted from 0 in the recording.
+    pub frames: Vec<String>,
+}
+
+/// One clause that a capture could not judge somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NotJudged {
+    /// The clause.
+    pub clause: String,
+    /// Why not.
+    pub reason: String,
+    /// Whether the test is about this clause: then the test shows nothing about it.
+    pub claimed: bool,
+}
+
+impl TestRecord {
+    /// The file name of this record inside `$KINGSGUARD_RECORDS_DIR`; `process_id` keeps repeats of one test apart.
+    #[must_use]
+    pub fn file_name(&self, process_id: u32) -> String {
+        let name: String = format!("{}.{}", self.category, self.test.replace("::", "."))
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .take(180)
+            .collect();
+        format!("{name}.{process_id}.json")
+    }
+}
