@@ -144,6 +144,29 @@ client_bodies! {
     Disconnect(Disconnect) = "disconnect";
 }
 
+impl ClientType {
+    /// Whether the message is refused with `HANDSHAKE_REQUIRED` before the handshake (HSK-3).
+    #[must_use]
+    pub fn needs_handshake(self) -> bool {
+        !matches!(
+            self,
+            Self::HandshakeAcknowledged
+                | Self::Ping
+                | Self::Pong
+                | Self::Heartbeat
+                | Self::HeartbeatAck
+                | Self::Auth
+                | Self::Disconnect
+        )
+    }
+
+    /// Whether the message starts a run: these are limited by `messages_per_minute_max` (LIM-1).
+    #[must_use]
+    pub fn starts_run(self) -> bool {
+        matches!(self, Self::UserMessage | Self::StartAgent | Self::ExampleMessage)
+    }
+}
+
 /// Where a client was in a thread's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResumePoint {

@@ -43,6 +43,7 @@ impl Timestamp {
     pub fn parse_lenient(text: &str) -> Result<Self, chrono::ParseError> {
         let text = text.trim();
         DateTime::parse_from_rfc3339(text)
+            .or_else(|first| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z").map_err(|_| first))
             .map(|at| Self::from(at.to_utc()))
             .or_else(|first| {
                 ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
