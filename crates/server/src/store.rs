@@ -3,6 +3,10 @@
 //! Each noun has its file under `store/`, with its methods in an `impl Store` of its own.
 
 mod credentials;
+pub mod events;
+pub mod messages;
+pub mod runs;
+pub mod threads;
 mod users;
 
 use std::time::{Duration, Instant};

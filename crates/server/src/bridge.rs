@@ -1,0 +1,394 @@
+//! The bridge: turns what agents do into events of a log and brings them to connections.
+//!
+//! An event is durable before anyone sees it (SEQ-2): [`Bridge::submit`] hands it to the one [`writer`], which gives it
+//! its place, commits it and only then delivers it to the [`hub`] of this node and, by Redis, to the other nodes. What
+//! Redis loses or reorders does no harm: a feed of the hub only ever delivers the next event of its log and reads what is
+//! missing from Postgres.
+//!
+//! What the bridge does not do: it knows neither agents nor sockets. A connection is its [`Outbox`].
+
+pub mod draft;
+pub mod hub;
+pub mod outbox;
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kingsguard_protocol::client::ResumePoint;
+use kingsguard_protocol::control::ThreadPosition;
+use kingsguard_protocol::{ErrorCode, ThreadId, UserId};
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+pub use self::draft::{EventDraft, Origin};
+use self::hub::{CatchUp, FollowerId, Hub};
+pub use self::outbox::{Outbox, OutboxReader, Outgoing, Overflow};
+pub use self::writer::{AppendError, StoredEvent};
+use self::writer::{Deliver, Submission, Writer};
+use crate::broker::Broker;
+use crate::error::ApiError;
+use crate::store::{events, threads};
+
+/// Events that may wait for the writer; past it whoever appends waits (bounded by its run's deadline).
+const QUEUE_MAX: usize = 16_384;
+/// Events that one read of a log brings.
+const PAGE: i64 = 500;
+/// How often the logs of followed threads are compared with what was delivered, while other nodes are alive: the bound
+/// on how late an event is that Redis lost.
+const COMPARE_EVERY: Duration = Duration::from_millis(1000);
+/// The same while Redis is away, when it is the only way that events of other nodes come by.
+const COMPARE_EVERY_WITHOUT_REDIS: Duration = Duration::from_millis(100);
+/// Pause between tries to read a log while Postgres is away.
+const READ_RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// From where a connection follows a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FollowFrom {
+    /// From now on.
+    Live,
+    /// From where the client was.
+    Resume(ResumePoint),
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: PgPool,
+    hub: Hub,
+    broker: Broker,
+    /// Threads whose feed lacks events that another node wrote.
+    gaps: mpsc::UnboundedSender<ThreadId>,
+    /// Other nodes are alive: their events matter.
+    has_peers: AtomicBool,
+    peers_changed: Notify,
+}
+
+/// Brings events from the log to connections. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    inner: Arc<Inner>,
+    queue: mpsc::Sender<Submission>,
+}
+
+/// An event that was handed to the writer.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Result<StoredEvent, AppendError>>);
+
+impl Receipt {
+    /// Waits until the event is durable.
+    ///
+    /// # Errors
+    /// It will never be: see [`AppendError`].
+    pub async fn durable(self) -> Result<StoredEvent, AppendError> {
+        self.0.await.unwrap_or(Err(AppendError::Unavailable))
+    }
+}
+
+/// A place in the writer's queue.
+#[derive(Debug)]
+pub struct Place<'a>(mpsc::Permit<'a, Submission>);
+
+impl Place<'_> {
+    /// Takes the place: events are written in the order in which this is called.
+    #[must_use]
+    pub fn submit(self, draft: EventDraft) -> Receipt {
+        let (reply, receipt) = oneshot::channel();
+        self.0.send(Submission { draft, reply });
+        Receipt(receipt)
+    }
+}
+
+impl Deliver for Inner {
+    fn deliver(&self, events: &[StoredEvent]) {
+        for event in events {
+            metrics::counter!("kingsguard_events_total", "type" => event.event_type).increment(1);
+            self.offer(&event.thread_id, event.seq, &event.frame);
+        }
+        if self.has_peers.load(Ordering::Relaxed) {
+            self.broker.publish_events(
+                events
+                    .iter()
+                    .map(|e| (e.thread_id.clone(), e.seq, e.frame.clone()))
+                    .collect(),
+            );
+        }
+    }
+}
+
+impl Inner {
+    fn offer(&self, thread: &ThreadId, seq: u64, frame: &Utf8Bytes) {
+        if self.hub.deliver(thread, seq, frame) {
+            // The receiver lives as long as the process; without it nothing follows any more.
+            drop(self.gaps.send(thread.clone()));
+        }
+    }
+
+    /// Reads what a feed lacks from the log.
+    async fn fill_gap(&self, thread: &ThreadId) -> Result<(), sqlx::Error> {
+        while let Some(position) = self.hub.position(thread) {
+            let page = events::after(&self.pool, thread, position, PAGE).await?;
+            let count = page.len();
+            self.hub.fill(
+                thread,
+                page.into_iter().map(|event| (event.seq, Utf8Bytes::from(event.frame))),
+            );
+            if count < PAGE as usize {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fill_gaps(self: Arc<Self>, mut gaps: mpsc::UnboundedReceiver<ThreadId>) {
+        while let Some(thread) = gaps.recv().await {
+            while let Err(error) = self.fill_gap(&thread).await {
+                tracing::warn!(error = %error, thread_id = %thread, "missing events not read, trying again");
+                tokio::time::sleep(READ_RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// Compares feeds with their logs: what Redis loses comes this way.
+    async fn compare(self: Arc<Self>) {
+        loop {
+            if !self.has_peers.load(Ordering::Relaxed) {
+                self.peers_changed.notified().await;
+                continue;
+            }
+            let pause = if self.broker.is_up() {
+                COMPARE_EVERY
+            } else {
+                COMPARE_EVERY_WITHOUT_REDIS
+            };
+            tokio::time::sleep(pause).await;
+            let followed = self.hub.threads();
+            match events::tails(&self.pool, &followed).await {
+                Ok(tails) => {
+                    for (thread, tail) in tails {
+                        if self
+                            .hub
+                            .position(&thread)
+                            .is_some_and(|position| position < tail.last_seq)
+                        {
+                            drop(self.gaps.send(thread));
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(error = %error, "followed logs not compared, trying again"),
+            }
+        }
+    }
+
+    async fn receive(self: Arc<Self>, mut events: mpsc::Receiver<(ThreadId, u64, Utf8Bytes)>) {
+        while let Some((thread, seq, frame)) = events.recv().await {
+            self.offer(&thread, seq, &frame);
+        }
+    }
+}
+
+impl Bridge {
+    /// Starts the writer and the tasks that listen to other nodes; they end with the process.
+    #[must_use]
+    pub fn start(pool: PgPool, broker: Broker, batch_max: usize) -> Self {
+        let (queue, submissions) = mpsc::channel(QUEUE_MAX);
+        let (gaps, gap_reader) = mpsc::unbounded_channel();
+        let remote = broker.subscribe_events();
+        let inner = Arc::new(Inner {
+            pool: pool.clone(),
+            hub: Hub::default(),
+            broker,
+            gaps,
+            has_peers: AtomicBool::new(false),
+            peers_changed: Notify::new(),
+        });
+        tokio::spawn(Writer::new(pool, batch_max, inner.clone()).run(submissions));
+        tokio::spawn(inner.clone().fill_gaps(gap_reader));
+        tokio::spawn(inner.clone().compare());
+        tokio::spawn(inner.clone().receive(remote));
+        Self { inner, queue }
+    }
+
+    /// Tells whether other nodes are alive.
+    pub fn set_peers(&self, count: u64) {
+        let has_peers = count > 0;
+        if self.inner.has_peers.swap(has_peers, Ordering::Relaxed) != has_peers {
+            self.inner.peers_changed.notify_one();
+        }
+    }
+
+    /// Waits for a place in the writer's queue.
+    ///
+    /// # Errors
+    /// The writer is gone: the process ends.
+    pub async fn place(&self) -> Result<Place<'_>, AppendError> {
+        self.queue
+            .reserve()
+            .await
+            .map(Place)
+            .map_err(|_| AppendError::Unavailable)
+    }
+
+    /// Events that wait for the writer.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        QUEUE_MAX - self.queue.capacity()
+    }
+
+    /// Prepares that a connection follows threads: says where each stands, and holds its events back until
+    /// [`Following::release`], so that the answer can go first. Nothing changes when a thread is refused.
+    ///
+    /// # Errors
+    /// `THREAD_NOT_FOUND` for a thread that is not the user's; `DATABASE_UNAVAILABLE`.
+    pub async fn follow(
+        &self,
+        user: &UserId,
+        threads: &[(ThreadId, FollowFrom)],
+        outbox: &Outbox,
+    ) -> Result<Following, ApiError> {
+        let mut epochs = Vec::with_capacity(threads.len());
+        for (thread, _) in threads {
+            let epoch = threads::epoch(&self.inner.pool, user, thread).await?;
+            epochs.push(epoch.ok_or_else(|| ApiError::new(ErrorCode::ThreadNotFound))?);
+        }
+        let mut following = Following {
+            inner: self.inner.clone(),
+            outbox: outbox.clone(),
+            positions: Vec::with_capacity(threads.len()),
+            starts: Vec::with_capacity(threads.len()),
+        };
+        for ((thread, from), epoch) in threads.iter().zip(epochs) {
+            // What a live follower has seen needs no replay; only a resume takes it back.
+            let is_live = self.inner.hub.is_live(thread, outbox);
+            let follower = match from {
+                FollowFrom::Live if is_live => None,
+                FollowFrom::Live | FollowFrom::Resume(_) => Some(self.inner.hub.join(thread, outbox)),
+            };
+            // From here on the guard removes the follower again if reading fails.
+            if let Some(id) = follower {
+                following.starts.push(Start {
+                    thread: thread.clone(),
+                    id,
+                    have: 0,
+                });
+            }
+            let oldest = events::oldest_seq(&self.inner.pool, thread).await?;
+            let tails = events::tails(&self.inner.pool, std::slice::from_ref(thread)).await?;
+            let last = tails.first().map_or(0, |(_, tail)| tail.last_seq);
+            self.inner.hub.seed(thread, last);
+            self.inner.fill_gap(thread).await?;
+            let last_seq = self.inner.hub.position(thread).unwrap_or(last);
+            let oldest_seq = oldest.unwrap_or(1);
+            let granted = match from {
+                FollowFrom::Live => None,
+                FollowFrom::Resume(point) => Some(point.after)
+                    .filter(|after| point.epoch == epoch && *after <= last_seq && after + 1 >= oldest_seq),
+            };
+            metrics::counter!("kingsguard_resumes_total", "recovered" => match (from, granted) {
+                (FollowFrom::Live, _) => "live",
+                (FollowFrom::Resume(_), Some(_)) => "true",
+                (FollowFrom::Resume(_), None) => "false",
+            })
+            .increment(1);
+            if let Some(start) = following.starts.last_mut().filter(|start| Some(start.id) == follower) {
+                start.have = granted.unwrap_or(last_seq);
+            }
+            following.positions.push(ThreadPosition {
+                thread_id: thread.clone(),
+                epoch,
+                recovered: granted.is_some(),
+                oldest_seq,
+                last_seq,
+            });
+        }
+        Ok(following)
+    }
+
+    /// Ends that a connection follows these threads.
+    pub fn unfollow<'a>(&self, threads: impl IntoIterator<Item = &'a ThreadId>, outbox: &Outbox) {
+        self.inner.hub.leave_all(threads, outbox);
+    }
+
+    /// Ends the feed of a thread that was deleted.
+    pub fn remove_thread(&self, thread: &ThreadId) {
+        self.inner.hub.remove(thread);
+    }
+}
+
+#[derive(Debug)]
+struct Start {
+    thread: ThreadId,
+    id: FollowerId,
+    /// The newest event that the client has.
+    have: u64,
+}
+
+/// Threads that a connection is about to follow. Dropped without [`Following::release`], it follows none of them anew.
+#[derive(Debug)]
+pub struct Following {
+    inner: Arc<Inner>,
+    outbox: Outbox,
+    positions: Vec<ThreadPosition>,
+    starts: Vec<Start>,
+}
+
+impl Following {
+    /// Where each thread stands, in the order asked for.
+    #[must_use]
+    pub fn positions(&self) -> &[ThreadPosition] {
+        &self.positions
+    }
+
+    /// Lets the events come, behind what the outbox already holds: what the client lacks, then live.
+    pub fn release(mut self) {
+        for start in std::mem::take(&mut self.starts) {
+            // Most followers lack nothing: then no task and no read is needed.
+            if self.inner.hub.catch_up(&start.thread, start.id, start.have) == CatchUp::ReadLog {
+                tokio::spawn(replay(self.inner.clone(), self.outbox.clone(), start));
+            }
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        for start in &self.starts {
+            self.inner.hub.leave(&start.thread, start.id);
+        }
+    }
+}
+
+/// Sends what a follower lacks, page by page as the connection takes it, until it is live.
+async fn replay(inner: Arc<Inner>, outbox: Outbox, start: Start) {
+    let Start { thread, id, mut have } = start;
+    loop {
+        if !outbox.has_room().await {
+            inner.hub.leave(&thread, id);
+            return;
+        }
+        match inner.hub.catch_up(&thread, id, have) {
+            CatchUp::ReadLog => {}
+            CatchUp::Live | CatchUp::Gone => return,
+        }
+        let limit = PAGE.min(i64::try_from(outbox.replay_frames_max()).unwrap_or(PAGE));
+        match events::after(&inner.pool, &thread, have, limit).await {
+            Ok(page) => {
+                let page: Vec<_> = page.into_iter().map(|e| (e.seq, Utf8Bytes::from(e.frame))).collect();
+                inner.hub.fill(&thread, page.iter().cloned());
+                for (seq, frame) in page {
+                    // Frames can be large: wait for room in bytes, too, before each.
+                    if !outbox.has_room().await || outbox.push_text(frame).is_err() {
+                        inner.hub.leave(&thread, id);
+                        return;
+                    }
+                    have = seq;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, thread_id = %thread, "log not read for a replay, trying again");
+                tokio::time::sleep(READ_RETRY_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The log: events of threads, in order, as they were first sent.
+
+use chrono::{DateTime, Utc};
+use kingsguard_protocol::{RunId, ThreadId};
+use sqlx::{PgPool, Row};
+
+/// One event that is about to be written.
+#[derive(Debug)]
+pub struct NewEvent {
+    pub thread_id: ThreadId,
+    pub seq: u64,
+    pub run_id: RunId,
+    pub event_id: String,
+    pub created_at: DateTime<Utc>,
+    pub frame: String,
+}
+
+/// The end of a run, written together with its last event.
+#[derive(Clone, Debug)]
+pub struct NewRunEnd {
+    pub run_id: RunId,
+    pub thread_id: ThreadId,
+    pub message_id: String,
+    pub phase: &'static str,
+    pub final_response: String,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cost_microusd: u64,
+    pub ended_at: DateTime<Utc>,
+}
+
+/// Which node may write a run's events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fence {
+    pub run_id: RunId,
+    pub fence: i64,
+}
+
+/// Where a thread's log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    pub last_seq: u64,
+    pub last_at: Option<DateTime<Utc>>,
+}
+
+/// One stored event.
+#[derive(Clone, Debug)]
+pub struct LoggedEvent {
+    pub seq: u64,
+    pub frame: String,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// All of it is durable.
+    All,
+    /// None of it: a run in it belongs to another node by now.
+    Fenced,
+    /// None of it: a `seq` in it was given by another node.
+    Overtaken,
+}
+
+fn to_db(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn from_db(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Writes a batch, all or nothing, with the ends of the runs whose last event it holds.
+///
+/// # Errors
+/// The database did not answer, or did not say whether it committed: then see [`is_stored`].
+pub async fn append(
+    pool: &PgPool,
+    events: &[NewEvent],
+    fences: &[Fence],
+    ends: &[NewRunEnd],
+) -> Result<Written, sqlx::Error> {
+    let column = |f: fn(&NewEvent) -> &str| events.iter().map(f).collect::<Vec<_>>();
+    let end = |f: fn(&NewRunEnd) -> &str| ends.iter().map(f).collect::<Vec<_>>();
+    let end_number = |f: fn(&NewRunEnd) -> u64| ends.iter().map(|e| to_db(f(e))).collect::<Vec<_>>();
+    let result = sqlx::query(
+        "WITH owned AS (
+             SELECT count(*) = cardinality($7::text[]) AS good
+             FROM unnest($7::text[], $8::bigint[]) AS f (run_id, fence)
+             JOIN runs USING (run_id, fence) WHERE runs.ended_at IS NULL
+         ), ended AS (
+             UPDATE runs SET phase = e.phase, final_response = e.final_response, ended_at = e.ended_at,
+                    input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost_microusd = e.cost_microusd
+             FROM unnest($9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[],
+                         $15::timestamptz[], $16::text[], $17::text[])
+                  AS e (run_id, phase, final_response, input_tokens, output_tokens, cost_microusd, ended_at, thread_id,
+                        message_id)
+             WHERE runs.run_id = e.run_id AND (SELECT good FROM owned)
+             RETURNING e.thread_id, e.message_id, e.final_response, e.ended_at
+         ), answered AS (
+             INSERT INTO messages (thread_id, message_id, role, content, metadata, created_at)
+             SELECT thread_id, message_id, 'assistant', final_response, '{}', ended_at FROM ended
+             ON CONFLICT DO NOTHING
+         )
+         INSERT INTO events (thread_id, seq, run_id, event_id, created_at, frame)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
+         WHERE (SELECT good FROM owned)",
+    )
+    .bind(column(|e| e.thread_id.as_str()))
+    .bind(events.iter().map(|e| to_db(e.seq)).collect::<Vec<_>>())
+    .bind(column(|e| e.run_id.as_str()))
+    .bind(column(|e| &e.event_id))
+    .bind(events.iter().map(|e| e.created_at).collect::<Vec<_>>())
+    .bind(column(|e| &e.frame))
+    .bind(fences.iter().map(|f| f.run_id.as_str()).collect::<Vec<_>>())
+    .bind(fences.iter().map(|f| f.fence).collect::<Vec<_>>())
+    .bind(end(|e| e.run_id.as_str()))
+    .bind(end(|e| e.phase))
+    .bind(end(|e| &e.final_response))
+    .bind(end_number(|e| e.input_tokens))
+    .bind(end_number(|e| e.output_tokens))
+    .bind(end_number(|e| e.cost_microusd))
+    .bind(ends.iter().map(|e| e.ended_at).collect::<Vec<_>>())
+    .bind(end(|e| e.thread_id.as_str()))
+    .bind(end(|e| &e.message_id))
+    .execute(pool)
+    .await;
+    match result {
+        Ok(done) if done.rows_affected() == events.len() as u64 => Ok(Written::All),
+        Ok(_) => Ok(Written::Fenced),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Written::Overtaken),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an event was stored, for when a connection broke before it could say so.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn is_stored(pool: &PgPool, event: &NewEvent) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE thread_id = $1 AND seq = $2 AND event_id = $3)")
+        .bind(event.thread_id.as_str())
+        .bind(to_db(event.seq))
+        .bind(&event.event_id)
+        .fetch_one(pool)
+        .await
+}
+
+/// Which of these runs may no longer be written by the holder of the fence.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn stale_fences(pool: &PgPool, fences: &[Fence]) -> Result<Vec<RunId>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT f.run_id FROM unnest($1::text[], $2::bigint[]) AS f (run_id, fence)
+         LEFT JOIN runs ON runs.run_id = f.run_id AND runs.fence = f.fence AND runs.ended_at IS NULL
+         WHERE runs.run_id IS NULL",
+    )
+    .bind(fences.iter().map(|f| f.run_id.as_str()).collect::<Vec<_>>())
+    .bind(fences.iter().map(|f| f.fence).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| row.try_get::<String, _>(0).map(RunId::from))
+        .collect()
+}
+
+/// Where the logs of these threads end; a thread without events is absent.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn tails(pool: &PgPool, threads: &[ThreadId]) -> Result<Vec<(ThreadId, Tail)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT t.thread_id, e.seq, e.created_at FROM unnest($1::text[]) AS t (thread_id)
+         CROSS JOIN LATERAL (SELECT seq, created_at FROM events WHERE events.thread_id = t.thread_id
+                             ORDER BY seq DESC LIMIT 1) AS e",
+    )
+    .bind(threads.iter().map(ThreadId::as_str).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let tail = Tail {
+                last_seq: from_db(row.try_get(1)?),
+                last_at: Some(row.try_get(2)?),
+            };
+            Ok((ThreadId::from(row.try_get::<String, _>(0)?), tail))
+        })
+        .collect()
+}
+
+/// The oldest `seq` that is still kept; `None` of an empty log.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn oldest_seq(pool: &PgPool, thread: &ThreadId) -> Result<Option<u64>, sqlx::Error> {
+    let oldest: Option<i64> = sqlx::query_scalar("SELECT min(seq) FROM events WHERE thread_id = $1")
+        .bind(thread.as_str())
+        .fetch_one(pool)
+        .await?;
+    Ok(oldest.map(from_db))
+}
+
+/// Up to `limit` events above `after`, oldest first.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn after(pool: &PgPool, thread: &ThreadId, after: u64, limit: i64) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    let rows = sqlx::query("SELECT seq, frame FROM events WHERE thread_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+        .bind(thread.as_str())
+        .bind(to_db(after))
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(logged).collect()
+}
+
+/// Up to `limit` events below `before`, oldest first.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn before(
+    pool: &PgPool,
+    thread: &ThreadId,
+    before: Option<u64>,
+    limit: i64,
+) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT seq, frame FROM events WHERE thread_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3")
+            .bind(thread.as_str())
+            .bind(before.map_or(i64::MAX, to_db))
+            .bind(limit)
+            .fetch_all(pool)
+            .await?;
+    let mut events = rows.iter().map(logged).collect::<Result<Vec<_>, _>>()?;
+    events.reverse();
+    Ok(events)
+}
+
+/// All events of one run, oldest first.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn of_run(pool: &PgPool, thread: &ThreadId, run: &RunId) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    let rows = sqlx::query("SELECT seq, frame FROM events WHERE thread_id = $1 AND run_id = $2 ORDER BY seq")
+        .bind(thread.as_str())
+        .bind(run.as_str())
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(logged).collect()
+}
+
+fn logged(row: &sqlx::postgres::PgRow) -> Result<LoggedEvent, sqlx::Error> {
+    Ok(LoggedEvent {
+        seq: from_db(row.try_get(0)?),
+        frame: row.try_get(1)?,
+    })
+}
