@@ -12,5 +12,6 @@ pub mod app;
 pub mod config;
 pub mod drain;
 pub mod error;
+pub mod session;
 pub mod store;
 pub mod telemetry;
