@@ -1,5 +1,7 @@
 //! What a client says (contract §8). Reading is in [`crate::decode`]; writing is `Serialize`, flat.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,13 +9,14 @@ use serde_json::{Map, Value};
 
 use crate::control::UsagePeriod;
 use crate::http::Secret;
+use crate::raw::eq_by_text;
 use crate::{Epoch, EventId, MessageId, RunId, ThreadId};
 
 /// One client message: the envelope and what it asks for.
 ///
 /// A client's own `run_id` and `timestamp` are accepted and nothing of them is taken on trust (MSG-0), so they are not
 /// kept.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClientMessage {
     /// The client's own id for it, any string of 1–128 characters; the backend makes one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +42,7 @@ impl From<ClientBody> for ClientMessage {
 macro_rules! client_bodies {
     ($($(#[$doc:meta])* $name:ident($body:ident) = $text:literal $(| $alias:literal)*;)*) => {
         /// What a client asks for, named by `type`.
-        #[derive(Clone, Debug, Serialize, JsonSchema)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
         #[serde(tag = "type")]
         pub enum ClientBody {
             $($(#[$doc])* #[serde(rename = $text)] $name($body),)*
@@ -191,6 +194,7 @@ pub struct ThreadResume {
 pub struct HandshakeAcknowledged {
     /// Threads to go on with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub resume: Vec<ThreadResume>,
 }
 
@@ -209,6 +213,8 @@ pub struct UserMessage {
     pub metadata: Option<Box<RawValue>>,
 }
 
+eq_by_text!(UserMessage { content; references, metadata });
+
 /// A request to one agent.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StartAgent {
@@ -221,6 +227,8 @@ pub struct StartAgent {
     #[schemars(with = "Option<Map<String, Value>>")]
     pub context: Option<Box<RawValue>>,
 }
+
+eq_by_text!(StartAgent { agent_name, user_request; context });
 
 /// Ends a run with `agent_stopped` and `agent_completed` `cancelled`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -270,6 +278,8 @@ pub struct CreateThread {
     #[schemars(with = "Option<Map<String, Value>>")]
     pub metadata: Option<Box<RawValue>>,
 }
+
+eq_by_text!(CreateThread { title; metadata });
 
 /// Asks for a page of threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -356,11 +366,20 @@ pub struct GetUsage {
 }
 
 /// Several messages.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 pub struct Batch {
     /// 1–50 messages, none of them a `batch`. Each is read by itself, so that a bad one spoils no other.
     #[schemars(with = "Vec<Map<String, Value>>")]
     pub messages: Vec<Box<RawValue>>,
+}
+
+eq_by_text!(Batch { ; messages });
+
+impl fmt::Debug for Batch {
+    /// A message may bring a credential, and its text is not yet read (AUTH-8).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({} messages)", self.messages.len())
+    }
 }
 
 /// Asks for close 1000.

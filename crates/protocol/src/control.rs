@@ -1,18 +1,20 @@
 //! Control frames: what a backend says outside of a thread's log (contract §2, §3, §8).
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::event::{RunStatus, RunUsage};
+use crate::frame::FrameType;
 use crate::http::{ThreadMessage, ThreadSummary};
+use crate::raw::eq_by_text;
 use crate::{ConnectionId, Epoch, ErrorFrame, Limits, MessageId, RunId, ThreadId, Timestamp};
 
 macro_rules! control_frames {
     ($($(#[$doc:meta])* $name:ident($body:ident) = $text:literal;)*) => {
         /// A frame outside of the log, named by `type`. It has no `seq`.
-        #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+        #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
         #[serde(tag = "type")]
         pub enum ControlFrame {
             $($(#[$doc])* #[serde(rename = $text)] $name($body),)*
@@ -27,8 +29,29 @@ macro_rules! control_frames {
             pub fn frame_type(&self) -> &'static str {
                 match self { $(Self::$name(_) => $text),* }
             }
+
+            /// Reads the fields of a frame of this `type` from the whole frame's text; `None` of a type that the
+            /// contract does not know.
+            pub(crate) fn read_body(frame_type: &str, text: &str) -> Option<serde_json::Result<Self>> {
+                match frame_type {
+                    $($text => Some(serde_json::from_str(text).map(Self::$name)),)*
+                    _ => None,
+                }
+            }
         }
     };
+}
+
+/// Read from text in two steps: what serde derives for tagged enums goes through a buffer that cannot keep JSON as the
+/// text it was.
+impl<'de> Deserialize<'de> for ControlFrame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let frame = Box::<RawValue>::deserialize(deserializer)?;
+        let frame_type = FrameType::read(frame.get()).map_err(de::Error::custom)?;
+        Self::read_body(&frame_type, frame.get())
+            .ok_or_else(|| de::Error::unknown_variant(&frame_type, Self::TYPES))?
+            .map_err(de::Error::custom)
+    }
 }
 
 control_frames! {
@@ -256,8 +279,10 @@ pub struct ThreadCreated {
     pub timestamp: Timestamp,
 }
 
+eq_by_text!(ThreadCreated { thread_id, title, epoch, correlation_id, timestamp; metadata });
+
 /// Answers `list_threads`, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadList {
     /// One page of the user's threads.
     pub threads: Vec<ThreadSummary>,
@@ -325,6 +350,8 @@ pub struct ThreadHistory {
     /// When it was said.
     pub timestamp: Timestamp,
 }
+
+eq_by_text!(ThreadHistory { thread_id, messages, has_more, correlation_id, timestamp; events });
 
 /// Answers `get_agent_context`: what the agents keep about a thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

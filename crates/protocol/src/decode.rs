@@ -25,6 +25,8 @@ pub use self::body::RequestBody;
 pub use self::message::{BATCH_MESSAGES_MAX, PAGE_LIMIT_MAX, REASON_CHARS_MAX, RESUME_THREADS_MAX, TITLE_CHARS_MAX};
 pub use self::scan::NESTING_LEVELS_MAX;
 
+use std::fmt;
+
 use self::fields::{Fault, Fields, TextRule};
 use self::scan::{Scan, SyntaxFault};
 use crate::client::ClientType;
@@ -80,7 +82,7 @@ impl From<SyntaxFault> for DecodeError {
 }
 
 /// What a frame says before its fields are judged: enough to judge the handshake first (ERR-1).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Envelope<'t> {
     /// The client's own id for the message.
     pub message_id: Option<MessageId>,
@@ -90,6 +92,17 @@ pub struct Envelope<'t> {
     pub client_type: ClientType,
     fields: Fields<'t>,
     is_nested: bool,
+}
+
+impl fmt::Debug for Envelope<'_> {
+    /// Without the fields: they may bring a credential (AUTH-8).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("message_id", &self.message_id)
+            .field("thread_id", &self.thread_id)
+            .field("client_type", &self.client_type)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'t> Envelope<'t> {

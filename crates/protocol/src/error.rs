@@ -140,7 +140,8 @@ pub enum Recovery {
     None,
 }
 
-/// A refusal or failure. As a frame `type` is `error`; as an HTTP body it has the same fields.
+/// A refusal or failure. As a frame `type` is `error`; an HTTP body has the same fields, so it is written as
+/// [`crate::ControlFrame::Error`] too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorFrame {
     /// What went wrong, for machines.
@@ -148,7 +149,6 @@ pub struct ErrorFrame {
     /// What went wrong and what to do, for people.
     pub message: String,
     /// Facts about this error: `pointer` and `expected`, `line` and `column`, `message_type`, `rows`, …
-    #[serde(default)]
     pub details: Map<String, Value>,
     /// What a client can do about it.
     pub recovery: Recovery,

@@ -1,4 +1,5 @@
-//! Bodies of the HTTP calls (contract §11). Errors are [`crate::ErrorFrame`] without `type`.
+//! Bodies of the HTTP calls (contract §11). Errors are written as
+//! [`crate::ControlFrame::Error`], with the same fields as on a WebSocket (§9).
 
 use std::fmt;
 
@@ -8,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::control::RunState;
+use crate::raw::eq_by_text;
 use crate::{MessageId, RunId, ThreadId, Timestamp, UserId};
 
 /// A credential on its way; `Debug` does not show it (AUTH-8).
@@ -202,6 +204,8 @@ pub struct CreateThreadRequest {
     pub metadata: Option<Box<RawValue>>,
 }
 
+eq_by_text!(CreateThreadRequest { title; metadata });
+
 /// `PATCH /api/threads/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RenameThreadRequest {
@@ -228,8 +232,10 @@ pub struct ThreadSummary {
     pub updated_at: Timestamp,
 }
 
+eq_by_text!(ThreadSummary { thread_id, title, last_seq, created_at, updated_at; metadata });
+
 /// One page of threads, as `GET /api/threads?limit=…&cursor=…` answers it, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadPage {
     /// The page.
     pub threads: Vec<ThreadSummary>,
@@ -253,6 +259,8 @@ pub struct ThreadMessage {
     /// When it was said.
     pub timestamp: Timestamp,
 }
+
+eq_by_text!(ThreadMessage { message_id, role, content, timestamp; metadata });
 
 /// Who said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

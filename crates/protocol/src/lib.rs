@@ -41,6 +41,7 @@ pub mod frame;
 pub mod http;
 pub mod id;
 pub mod limits;
+mod raw;
 pub mod timestamp;
 
 pub use client::{ClientBody, ClientMessage};
