@@ -202,6 +202,7 @@ pub struct HandshakeAcknowledged {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct UserMessage {
     /// 1–8,000 Unicode code points.
+    #[schemars(length(min = 1, max = 8_000))]
     pub content: String,
     /// What it refers to, stored as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,8 +220,10 @@ eq_by_text!(UserMessage { content; references, metadata });
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StartAgent {
     /// The agent.
+    #[schemars(length(min = 1))]
     pub agent_name: String,
     /// 1–8,000 Unicode code points.
+    #[schemars(length(min = 1, max = 8_000))]
     pub user_request: String,
     /// For the agent, stored as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,6 +288,7 @@ eq_by_text!(CreateThread { title; metadata });
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ListThreads {
     /// 1–100.
+    #[schemars(range(min = 1, max = 100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// `next_cursor` of the page before.
@@ -311,6 +315,7 @@ pub struct RenameThread {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GetThreadHistory {
     /// 1–100.
+    #[schemars(range(min = 1, max = 100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Only events with a `seq` below this.
@@ -336,6 +341,7 @@ pub struct Broadcast {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ExampleMessage {
     /// 1–8,000 Unicode code points.
+    #[schemars(length(min = 1, max = 8_000))]
     pub content: String,
     /// Which example data.
     pub category: String,
@@ -369,7 +375,7 @@ pub struct GetUsage {
 #[derive(Clone, Serialize, JsonSchema)]
 pub struct Batch {
     /// 1–50 messages, none of them a `batch`. Each is read by itself, so that a bad one spoils no other.
-    #[schemars(with = "Vec<Map<String, Value>>")]
+    #[schemars(with = "Vec<Map<String, Value>>", length(min = 1, max = 50))]
     pub messages: Vec<Box<RawValue>>,
 }
 

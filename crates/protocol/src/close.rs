@@ -1,5 +1,6 @@
 //! Close codes of a connection (RFC 6455 §7.4 and contract §9).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a connection was closed.
@@ -57,6 +58,16 @@ impl CloseCode {
     #[must_use]
     pub fn as_u16(self) -> u16 {
         self as u16
+    }
+}
+
+impl JsonSchema for CloseCode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CloseCode".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "enum": Self::ALL.map(Self::as_u16) })
     }
 }
 

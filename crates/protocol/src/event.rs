@@ -23,6 +23,7 @@ pub struct EventHeader {
     /// Names this event for good.
     pub event_id: EventId,
     /// Place in the thread's log, from 1, rising by exactly 1 (SEQ-1).
+    #[schemars(range(min = 1))]
     pub seq: u64,
     /// When the backend made the event; never goes backwards within a thread (ORD-7).
     pub timestamp: Timestamp,
@@ -33,6 +34,7 @@ pub struct EventHeader {
     /// The run that the event is part of.
     pub run_id: RunId,
     /// The agent that speaks.
+    #[schemars(length(min = 1))]
     pub agent_name: String,
     /// The `message_id` of the client message that caused it.
     pub correlation_id: MessageId,
@@ -101,6 +103,7 @@ pub struct AgentStarted {
     /// Always `started`.
     pub status: StartedStatus,
     /// What is about to happen, for people.
+    #[schemars(length(min = 1))]
     pub message: String,
     /// What the run was given.
     pub context: StartedContext,
@@ -130,14 +133,17 @@ pub struct StartedContext {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentThinking {
     /// What the agent considers: at least 10 characters, specific to the request.
+    #[schemars(length(min = 10))]
     pub reasoning: String,
     /// Which step of the run this is, from 1.
+    #[schemars(range(min = 1))]
     pub step_number: u32,
     /// How many steps are planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_steps: Option<u32>,
     /// How far the run is, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub progress: Option<f64>,
 }
 
@@ -147,10 +153,12 @@ pub struct ToolExecuting {
     /// Names this execution; its `tool_completed` has the same.
     pub execution_id: ExecutionId,
     /// The tool's name.
+    #[schemars(length(min = 1))]
     pub tool_name: String,
     /// What the tool was given, redacted (EVT-8).
     pub parameters: Map<String, Value>,
     /// What the tool is used for here, for people.
+    #[schemars(length(min = 1))]
     pub tool_purpose: String,
 }
 
@@ -160,6 +168,7 @@ pub struct ToolCompleted {
     /// The `execution_id` of its `tool_executing`.
     pub execution_id: ExecutionId,
     /// The tool's name.
+    #[schemars(length(min = 1))]
     pub tool_name: String,
     /// Whether the tool did what it was asked.
     pub success: bool,
@@ -206,10 +215,13 @@ pub struct AgentCompleted {
     /// Whether it did what it was asked.
     pub success: bool,
     /// The answer, never empty.
+    #[schemars(length(min = 1))]
     pub final_response: String,
     /// The answer's figures (object) or text.
+    #[schemars(with = "ObjectOrText")]
     pub result: Value,
     /// The answer in a sentence.
+    #[schemars(length(min = 1))]
     pub summary: String,
     /// From `agent_started` to here, in milliseconds.
     pub duration_ms: u64,
@@ -218,6 +230,23 @@ pub struct AgentCompleted {
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// The schema of what is either.
+enum ObjectOrText {}
+
+impl JsonSchema for ObjectOrText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ObjectOrText".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["object", "string"] })
+    }
 }
 
 /// How a run ended.
@@ -262,6 +291,7 @@ pub struct RunUsage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubagentStarted {
     /// Which step of the plan, from 1.
+    #[schemars(range(min = 1))]
     pub step_number: u32,
 }
 
@@ -269,6 +299,7 @@ pub struct SubagentStarted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubagentCompleted {
     /// Which step of the plan, from 1.
+    #[schemars(range(min = 1))]
     pub step_number: u32,
     /// Whether the step did what it was asked.
     pub success: bool,
@@ -292,6 +323,7 @@ pub struct PartialResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FinalReport {
     /// The report behind the answer: object or text.
+    #[schemars(with = "ObjectOrText")]
     pub report: Value,
 }
 
@@ -299,9 +331,11 @@ pub struct FinalReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressUpdate {
     /// What is being done, for people.
+    #[schemars(length(min = 1))]
     pub message: String,
     /// How far the run is, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub progress: Option<f64>,
 }
 

@@ -44,6 +44,7 @@ pub struct RegisterRequest {
     /// The account's address, compared without case.
     pub email: String,
     /// 12–128 characters.
+    #[schemars(length(min = 12, max = 128))]
     pub password: Secret,
     /// What to call the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +108,7 @@ pub struct MeResponse {
 pub struct TicketRequest {
     /// Life of the ticket in seconds, 30–3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 3_600))]
     pub ttl_seconds: Option<u64>,
     /// Whether the ticket works once only; it does by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -42,6 +42,7 @@ pub mod http;
 pub mod id;
 pub mod limits;
 mod raw;
+pub mod schema;
 pub mod timestamp;
 
 pub use client::{ClientBody, ClientMessage};
