@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::auth::Auth;
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::drain::Drain;
+use crate::limiter::Limiter;
 use crate::store::Store;
 
 /// One node. Shared as `Arc<App>`.
@@ -13,6 +16,12 @@ pub struct App {
     pub config: Arc<Config>,
     /// Postgres.
     pub store: Store,
+    /// Redis.
+    pub broker: Broker,
+    /// Who clients are.
+    pub auth: Auth,
+    /// Limits of rate and number.
+    pub limiter: Limiter,
     /// Whether the node stops.
     pub drain: Drain,
 }
@@ -21,13 +30,20 @@ impl App {
     /// Wires a node; connects to nothing yet.
     ///
     /// # Errors
-    /// The URL of Postgres cannot be read.
+    /// The URL of Postgres or Redis cannot be read.
     pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+        let config = Arc::new(config);
         let store = Store::new(&config)?;
+        let broker = Broker::new(&config)?;
+        let auth = Auth::new(Arc::clone(&config), store.clone(), broker.clone())?;
+        let limiter = Limiter::new(&config);
         let drain = Drain::new(config.drain_deadline);
         Ok(Arc::new(Self {
-            config: Arc::new(config),
+            config,
             store,
+            broker,
+            auth,
+            limiter,
             drain,
         }))
     }

@@ -9,9 +9,12 @@
 //! Start reading at [`app::App`].
 
 pub mod app;
+pub mod auth;
+pub mod broker;
 pub mod config;
 pub mod drain;
 pub mod error;
+pub mod limiter;
 pub mod session;
 pub mod store;
 pub mod telemetry;
