@@ -1,0 +1,73 @@
+//! `cargo xtask ci`: exactly what `.ci/run` runs after its bootstrap, one step after the other.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command as Verb};
+use crate::exit::{Exit, Stop};
+use crate::suite_run;
+use crate::workspace::Workspace;
+
+/// The README's commands, word for word: what a newcomer types is what CI types.
+pub const README_COMMANDS: &[&[&str]] = &[
+    &["test", "mission-critical", "--provision"],
+    &["test", "all", "--provision"],
+];
+
+pub fn run(workspace: &Workspace) -> Result<Exit> {
+    step("format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    step(
+        "lint",
+        workspace.cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    println!("==> tidy");
+    let tidy = crate::tidy::run(workspace, false)?;
+    if tidy != Exit::Passed {
+        return Ok(tidy);
+    }
+    for words in README_COMMANDS {
+        let exit = suite(workspace, words)?;
+        if exit != Exit::Passed {
+            return Ok(exit);
+        }
+    }
+    Ok(Exit::Passed)
+}
+
+fn suite(workspace: &Workspace, words: &[&str]) -> Result<Exit> {
+    println!("==> cargo xtask {}", words.join(" "));
+    let cli = Cli::try_parse_from(["cargo xtask"].iter().chain(words)).context("reading the README's command")?;
+    match cli.command {
+        Verb::Test(args) => suite_run::test(workspace, &args),
+        Verb::List { .. } | Verb::Ci | Verb::Doctor { .. } | Verb::Tidy { .. } => {
+            anyhow::bail!("`{}` runs no tests", words.join(" "))
+        }
+    }
+}
+
+fn step(name: &str, command: &mut Command) -> Result<()> {
+    println!("==> {name}");
+    let began = Instant::now();
+    let status = command.status().with_context(|| format!("starting {command:?}"))?;
+    if !status.success() {
+        return Err(Stop::new(
+            Exit::Failed,
+            format!("{name} ended with {status}"),
+            format!("{command:?}"),
+        )
+        .into());
+    }
+    println!("    {name} held, {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The words that the runner understands.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The runner: selects categories, runs them on real services, gives one verdict.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110, after_help = after_help())]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run categories or selections, with what they depend on first
+    #[command(after_help = after_help())]
+    Test(TestArgs),
+    /// Show all categories and selections
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// What this machine has and lacks, and how to get it
+    Doctor {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks that need no test run
+    Tidy {
+        /// Write the generated parts instead of comparing them
+        #[arg(long)]
+        write: bool,
+    },
+    /// Exactly what CI runs after its bootstrap
+    Ci,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Categories or selections; see below
+    #[arg(value_name = "CATEGORY|SELECTION")]
+    pub names: Vec<String>,
+    /// The old spelling of the same
+    #[arg(long = "category", alias = "categories", num_args = 1.., hide = true)]
+    pub category: Vec<String>,
+    /// Leave out what the named ones depend on
+    #[arg(long, alias = "no-dependencies", alias = "skip-deps")]
+    pub no_deps: bool,
+    /// Only tests whose path contains this, or a filterset of nextest such as 'test(/resume/) & binary(e2e)'
+    #[arg(long, value_name = "TEXT|FILTERSET")]
+    pub pattern: Option<String>,
+    /// Stop at the first failure
+    #[arg(long, alias = "fast-fail")]
+    pub fail_fast: bool,
+    /// The K-th of N parts, by a hash of each test's name
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    pub shard: Option<String>,
+    /// Run everything so often, each time with the next seed
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: Option<u32>,
+    /// Source of all randomness; a random one by default, and always printed
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Tests at the same time; as many as processors by default
+    #[arg(long, alias = "workers", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
+    /// Where Postgres and Redis come from
+    #[arg(long, value_enum, default_value_t = Services::Auto)]
+    pub services: Services,
+    /// Judge this backend instead of our own: only tests that need nothing but an address run
+    #[arg(long, value_name = "URL")]
+    pub target: Option<String>,
+    /// Settings from environments/NAME.env
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Say that --env production is meant
+    #[arg(long, alias = "allow-prod")]
+    pub yes_production: bool,
+    /// Install what is missing (Debian packages, cargo-nextest), saying what
+    #[arg(long)]
+    pub provision: bool,
+    /// Seconds that the run may take without building, instead of the table's budgets
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Services {
+    /// Containers where an engine and the images are there, else processes
+    Auto,
+    /// Postgres, Redis and the backend in containers
+    Containers,
+    /// Throw-away servers from binaries of this machine
+    Processes,
+    /// Addresses in KINGSGUARD_POSTGRES_URL and KINGSGUARD_REDIS_URL
+    External,
+}
+
+impl Services {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Containers => "containers",
+            Self::Processes => "processes",
+            Self::External => "external",
+        }
+    }
+}
+
+fn shard(text: &str) -> Result<String, String> {
+    let (part, of) = text.split_once('/').ok_or("expected K/N, such as 1/3")?;
+    match (part.parse::<u32>(), of.parse::<u32>()) {
+        (Ok(part), Ok(of)) if part >= 1 && part <= of => Ok(text.to_owned()),
+        _ => Err("expected K/N with 1 ≤ K ≤ N, such as 1/3".to_owned()),
+    }
+}
+
+fn after_help() -> String {
+    format!("{}\n{}", crate::list::categories_text(), crate::list::exits_text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_shard_is_a_part_of_a_whole() {
+        for (text, fine) in [
+            ("1/1", true),
+            ("3/3", true),
+            ("0/3", false),
+            ("4/3", false),
+            ("1", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(shard(text).is_ok(), fine, "{text}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a person reads at the end of a suite run.
+
+use std::path::Path;
+
+use kingsguard_report::{Level, Summary, Verdict};
+
+use crate::exit::Exit;
+use crate::tally::Tally;
+use crate::verdict::Facts;
+use crate::workspace::Workspace;
+
+/// Slowest tests that the console names; the file has more.
+const SLOWEST_SHOWN: usize = 5;
+
+pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Facts, folder: &Path) {
+    println!();
+    for failure in &summary.failures {
+        println!("FAILED {}", failure.test);
+        for line in failure.message.lines() {
+            println!("    {line}");
+        }
+        if !failure.evidence.is_empty() {
+            println!("    evidence: {}", failure.evidence);
+        }
+        println!("    again:    {}", failure.repeat);
+    }
+    for violation in &summary.violations {
+        let level = match violation.level {
+            Level::Must => "BROKEN",
+            Level::Should => "remark",
+        };
+        println!(
+            "{level} {} by {}: {}",
+            violation.clause, violation.test, violation.message
+        );
+    }
+    for line in &facts.contradictions {
+        println!("CONTRADICTION {line}");
+    }
+    for line in &tally.not_judged {
+        println!("NOT JUDGED {line}");
+    }
+    for line in &summary.flaky {
+        println!("FLAKY {line}");
+    }
+    categories(summary);
+    for figure in &summary.figures {
+        let ratio = figure
+            .ratio
+            .map(|ratio| format!("  ({ratio:.2} of the yardstick)"))
+            .unwrap_or_default();
+        println!("figure {:<32} {:>12.2} {}{ratio}", figure.id, figure.value, figure.unit);
+    }
+    for slow in summary.slowest.iter().take(SLOWEST_SHOWN) {
+        println!("slow   {:>7.2} s  {}", slow.duration_ms as f64 / 1000.0, slow.test);
+    }
+    println!();
+    println!(
+        "seed {} · services {} · target {}",
+        summary.seed, summary.provider, summary.target
+    );
+    println!("report {}", workspace.shown(&folder.join("summary.json")));
+    let word = match summary.verdict {
+        Verdict::Passed => "PASSED",
+        Verdict::Failed => "FAILED",
+        Verdict::Invalid => "INVALID",
+    };
+    let seconds = summary.duration_ms.saturating_sub(summary.build_ms) as f64 / 1000.0;
+    let reason = summary
+        .reason
+        .as_ref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    println!("{word} in {seconds:.1} s (exit {}){reason}", summary.exit_code);
+    if let Some(next) = next_step(summary) {
+        println!("  next: {next}");
+    }
+    let passed: u32 = summary.categories.iter().map(|category| category.passed).sum();
+    let failed: u32 = summary.categories.iter().map(|category| category.failed).sum();
+    println!("{passed} passed, {failed} failed");
+}
+
+fn categories(summary: &Summary) {
+    println!();
+    println!("category     priority   passed  failed  warned  not run  not judged     time");
+    for category in &summary.categories {
+        let reason = category
+            .reason
+            .as_ref()
+            .map(|reason| format!("  {reason}"))
+            .unwrap_or_default();
+        println!(
+            "{:<12} {:<9} {:>7} {:>7} {:>7} {:>8} {:>11} {:>6.1} s{reason}",
+            category.name,
+            category.priority,
+            category.passed,
+            category.failed,
+            category.warned,
+            category.not_run,
+            category.not_judged,
+            category.duration_ms as f64 / 1000.0,
+        );
+    }
+    println!();
+}
+
+/// The command that helps, where the verdict does not name one by itself.
+fn next_step(summary: &Summary) -> Option<&'static str> {
+    let code = summary.exit_code;
+    let is = |exit: Exit| code == exit.code();
+    if is(Exit::Nothing) {
+        Some("cargo xtask list shows what exists; loosen --pattern, --shard or --target")
+    } else if is(Exit::Services) {
+        Some("cargo xtask doctor, or the same command with --provision")
+    } else if is(Exit::Budget) {
+        Some("run it on an idle machine, or give --budget SECONDS")
+    } else if is(Exit::Invalid) {
+        Some("run it again; when it repeats, the bookkeeping named above is at fault, not the target")
+    } else {
+        None
+    }
+}

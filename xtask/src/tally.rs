@@ -1,0 +1,254 @@
+//! From results of invocations to the numbers of the summary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kingsguard_report::{CategorySummary, Failure, Figure, SlowTest, Violation};
+
+use crate::category::Category;
+use crate::nextest::{Listed, TestId};
+use crate::results::WaveResults;
+
+/// Slowest tests that a report names.
+const SLOWEST: usize = 10;
+
+/// Lines of a failed test's output that a report repeats.
+const LINES_SHOWN: usize = 12;
+
+/// One category, while it is counted.
+#[derive(Debug)]
+pub struct Row {
+    pub category: &'static Category,
+    passed: u32,
+    failed: u32,
+    warned: u32,
+    not_run: u32,
+    not_judged: u32,
+    reasons: BTreeSet<String>,
+    duration: Duration,
+}
+
+/// Everything counted so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    rows: Vec<Row>,
+    pub violations: Vec<Violation>,
+    pub figures: Vec<Figure>,
+    pub failures: Vec<Failure>,
+    slowest: BTreeMap<TestId, (Duration, &'static str)>,
+    /// How often each test held and did not.
+    repeats: BTreeMap<TestId, (u32, u32)>,
+    /// Clauses that tests were about and could not judge.
+    pub not_judged: BTreeSet<String>,
+}
+
+impl Tally {
+    pub fn new(categories: impl Iterator<Item = &'static Category>) -> Self {
+        let rows = categories.map(|category| Row {
+            category,
+            passed: 0,
+            failed: 0,
+            warned: 0,
+            not_run: 0,
+            not_judged: 0,
+            reasons: BTreeSet::new(),
+            duration: Duration::ZERO,
+        });
+        Self {
+            rows: rows.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn row(&mut self, category: &Category) -> &mut Row {
+        let place = self.rows.iter().position(|row| row.category.name == category.name);
+        let place = place.expect("a tally holds every category of its plan");
+        &mut self.rows[place]
+    }
+
+    /// Tests that were selected and not executed, and why.
+    pub fn not_run(&mut self, category: &Category, tests: usize, reason: &str) {
+        let row = self.row(category);
+        row.not_run += u32::try_from(tests).unwrap_or(u32::MAX);
+        row.reasons.insert(reason.to_owned());
+    }
+
+    /// What one invocation gave for the tests that were expected of it.
+    pub fn add(&mut self, expected: &[&Listed], results: &WaveResults, repeat: impl Fn(&TestId) -> String) {
+        for listed in expected {
+            let category = listed.category;
+            let Some(held) = results.held(&listed.id) else {
+                let reason = match (listed.ignored, results.cut) {
+                    (true, _) => "ignored in the source",
+                    (false, Some(cut)) => cut.reason(),
+                    (false, None) => "reported no result",
+                };
+                self.not_run(category, 1, reason);
+                continue;
+            };
+            let seen = self.repeats.entry(listed.id.clone()).or_default();
+            *(if held { &mut seen.0 } else { &mut seen.1 }) += 1;
+            let row = self.row(category);
+            *(if held { &mut row.passed } else { &mut row.failed }) += 1;
+            if let Some(ended) = results.ended.get(&listed.id) {
+                row.duration += ended.duration;
+                let slow = self
+                    .slowest
+                    .entry(listed.id.clone())
+                    .or_insert((Duration::ZERO, category.name));
+                slow.0 = slow.0.max(ended.duration);
+            }
+            self.add_record(listed, results);
+            if !held {
+                self.add_failure(listed, results, repeat(&listed.id));
+            }
+        }
+    }
+
+    fn add_record(&mut self, listed: &Listed, results: &WaveResults) {
+        let Some(record) = results.records.get(&listed.id) else {
+            return;
+        };
+        let evidence = record.evidence.clone().unwrap_or_default();
+        for violation in record.violations.iter().chain(&record.warned) {
+            self.violations.push(Violation {
+                clause: violation.clause.clone(),
+                level: violation.level,
+                test: listed.id.to_string(),
+                message: violation.message.clone(),
+                evidence: evidence.clone(),
+            });
+        }
+        self.figures.extend(record.figures.iter().cloned());
+        let claimed: Vec<_> = record.not_judged.iter().filter(|one| one.claimed).collect();
+        self.not_judged.extend(
+            claimed
+                .iter()
+                .map(|one| format!("{}: {} ({})", one.clause, one.reason, listed.id)),
+        );
+        let row = self.row(listed.category);
+        row.warned += u32::try_from(record.warned.len()).unwrap_or(u32::MAX);
+        row.not_judged += u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+    }
+
+    fn add_failure(&mut self, listed: &Listed, results: &WaveResults, repeat: String) {
+        let record = results.records.get(&listed.id);
+        let said = results
+            .ended
+            .get(&listed.id)
+            .map(|ended| ended.said.as_str())
+            .unwrap_or_default();
+        let message = record
+            .and_then(|record| record.message.clone())
+            .unwrap_or_else(|| gist(said));
+        self.failures.push(Failure {
+            test: listed.id.to_string(),
+            category: listed.category.name.to_owned(),
+            message,
+            evidence: record.and_then(|record| record.evidence.clone()).unwrap_or_default(),
+            repeat,
+        });
+    }
+
+    /// Time from the first start to the last end of a category, where it ran alone in its wave.
+    pub fn set_duration_after(&mut self, category: &Category, duration: Duration) {
+        self.row(category).duration = duration;
+    }
+
+    pub fn duration(&self, category: &Category) -> Duration {
+        let row = self.rows.iter().find(|row| row.category.name == category.name);
+        row.map(|row| row.duration).unwrap_or_default()
+    }
+
+    /// Whether a category has a failed test.
+    pub fn has_failed(&self, name: &str) -> bool {
+        self.rows.iter().any(|row| row.category.name == name && row.failed > 0)
+    }
+
+    pub fn executed(&self) -> usize {
+        self.rows.iter().map(|row| (row.passed + row.failed) as usize).sum()
+    }
+
+    pub fn executed_of(&self, name: &str) -> usize {
+        let rows = self.rows.iter().filter(|row| row.category.name == name);
+        rows.map(|row| (row.passed + row.failed) as usize).sum()
+    }
+
+    pub fn failed(&self) -> usize {
+        self.rows.iter().map(|row| row.failed as usize).sum()
+    }
+
+    pub fn categories(&self) -> Vec<CategorySummary> {
+        let rows = self.rows.iter().map(|row| CategorySummary {
+            name: row.category.name.to_owned(),
+            priority: row.category.priority.to_string(),
+            passed: row.passed,
+            failed: row.failed,
+            warned: row.warned,
+            not_run: row.not_run,
+            not_judged: row.not_judged,
+            reason: (!row.reasons.is_empty()).then(|| row.reasons.iter().cloned().collect::<Vec<_>>().join("; ")),
+            duration_ms: u64::try_from(row.duration.as_millis()).unwrap_or(u64::MAX),
+        });
+        rows.collect()
+    }
+
+    pub fn slowest(&self) -> Vec<SlowTest> {
+        let mut tests: Vec<_> = self.slowest.iter().collect();
+        tests.sort_by_key(|(_, (duration, _))| std::cmp::Reverse(*duration));
+        let tests = tests
+            .into_iter()
+            .take(SLOWEST)
+            .map(|(id, (duration, category))| SlowTest {
+                test: id.to_string(),
+                category: (*category).to_owned(),
+                duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            });
+        tests.collect()
+    }
+
+    /// Tests that passed in one repetition and failed in another.
+    pub fn flaky(&self) -> Vec<String> {
+        let mixed = self.repeats.iter().filter(|(_, (held, broke))| *held > 0 && *broke > 0);
+        mixed
+            .map(|(id, (held, broke))| format!("{id} ({held} passed, {broke} failed)"))
+            .collect()
+    }
+
+    /// MUST first, then by clause.
+    pub fn sorted_violations(&self) -> Vec<Violation> {
+        let mut violations = self.violations.clone();
+        violations.sort_by(|a, b| (a.level, &a.clause, &a.test).cmp(&(b.level, &b.clause, &b.test)));
+        violations
+    }
+}
+
+/// The lines of an output that say what went wrong: from the panic on, without the backtrace.
+fn gist(said: &str) -> String {
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines.iter().position(|line| line.contains("panicked at")).unwrap_or(0);
+    let lines = lines[from..]
+        .iter()
+        .take_while(|line| !line.starts_with("stack backtrace") && !line.starts_with("note:"));
+    lines.copied().take(LINES_SHOWN).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn the_gist_of_a_panic_leaves_the_backtrace_out() {
+        let said = "\nrunning 1 test\n\nthread 'a' panicked at src/lib.rs:1:2:\nexpected 3\n  found 4\nstack backtrace:\n 0: x";
+        assert_eq!(
+            gist(said),
+            "thread 'a' panicked at src/lib.rs:1:2:\nexpected 3\n  found 4"
+        );
+        assert_eq!(gist("time limit exceeded"), "time limit exceeded");
+    }
+}
