@@ -129,11 +129,7 @@ impl<'t> Envelope<'t> {
 
         let name = name.ok_or_else(|| refused(Fault::new("/type", "a string")))?;
         let fields = scan.fields;
-        if let Some(payload) = fields.at_root("payload")
-            && !(payload.raw.starts_with('{') || payload.raw == "null")
-        {
-            return Err(refused(Fault::new("/payload", "an object")));
-        }
+        judge_payload(&fields).map_err(refused)?;
         let message_id = read_message_id(&fields).map_err(refused)?;
         let thread_id = read_thread_id(&fields).map_err(refused)?;
         fields.judge_timestamp().map_err(refused)?;
@@ -200,6 +196,15 @@ impl ClientMessage {
     /// [`DecodeError::Json`] and [`DecodeError::Validation`].
     pub fn decode_chat_body(text: &str, limits: &Limits) -> Result<Self, DecodeError> {
         body::read_chat_message(text, limits)
+    }
+}
+
+fn judge_payload(fields: &Fields<'_>) -> Result<(), Fault> {
+    match fields.at_root("payload") {
+        Some(payload) if !(payload.raw.starts_with('{') || payload.raw == "null") => {
+            Err(Fault::new(payload.pointer(), "an object"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::fields::{Fault, Fields, TextRule};
 use super::message::{TITLE_CHARS_MAX, user_message};
 use super::scan::Scan;
-use super::{DecodeError, read_message_id, read_thread_id, readable_message_id};
+use super::{DecodeError, judge_payload, read_message_id, read_thread_id, readable_message_id};
 use crate::client::{ClientMessage, ClientType};
 use crate::http::{
     CreateThreadRequest, LoginRequest, RefreshRequest, RegisterRequest, RenameThreadRequest, TicketRequest,
@@ -126,6 +126,7 @@ pub(super) fn read_chat_message(text: &str, limits: &Limits) -> Result<ClientMes
                 return Err(Fault::new(field.pointer(), EXPECTED));
             }
         }
+        judge_payload(fields)?;
         let message_id: Option<MessageId> = read_message_id(fields)?;
         let thread_id = read_thread_id(fields)?;
         fields.judge_timestamp()?;

@@ -3,22 +3,10 @@
 use kingsguard_protocol::client::{ClientBody, ClientType, ConfirmationStatus};
 use kingsguard_protocol::control::UsagePeriod;
 use kingsguard_protocol::decode::Envelope;
-use kingsguard_protocol::{ClientMessage, DecodeError, Limits};
+use kingsguard_protocol::{ClientMessage, DecodeError};
 use pretty_assertions::assert_eq;
 
-const LIMITS: Limits = Limits {
-    message_bytes_max: 5 * 1024 * 1024,
-    content_chars_max: 8_000,
-    connections_per_user_max: 10,
-    connections_per_address_max: 100,
-    messages_per_minute_max: 60,
-    messages_burst_max: 20,
-    frames_per_second_max: 100,
-    threads_per_user_max: 100,
-    queue_frames_max: 1_000,
-    queue_bytes_max: 1_000_000,
-    logins_per_minute_max: 10,
-};
+use crate::samples::LIMITS;
 
 fn decode(text: &str) -> Result<ClientMessage, DecodeError> {
     ClientMessage::decode(text, &LIMITS)
