@@ -3,6 +3,7 @@
 pub mod carrier;
 mod identity;
 mod jwt;
+mod origin;
 mod passwords;
 mod revocations;
 mod sessions;
@@ -74,6 +75,14 @@ impl Auth {
             store,
             broker,
         })
+    }
+
+    /// Refuses pages of foreign origins (AUTH-7).
+    ///
+    /// # Errors
+    /// ORIGIN_NOT_ALLOWED.
+    pub fn judge_origin(&self, headers: &http::HeaderMap) -> Result<(), ApiError> {
+        origin::judge(&self.config.allowed_origins, headers)
     }
 
     /// Judges a credential without spending it: a refused upgrade does not cost a ticket (AUTH-4).

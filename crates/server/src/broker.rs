@@ -4,11 +4,13 @@
 //! goes on (ERR-3), and once Redis is back every subscriber is told that it may have missed something
 //! ([`Notice::Gap`]), so that it reads from Postgres what it needs.
 
+mod events;
 mod notice;
 mod presence;
 mod tickets;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -53,6 +55,7 @@ struct Inner {
     queued: std::sync::Mutex<Option<mpsc::Receiver<Notice>>>,
     notices: broadcast::Sender<Arc<Notice>>,
     available: watch::Sender<bool>,
+    was_up: AtomicBool,
 }
 
 impl std::fmt::Debug for Broker {
@@ -89,6 +92,7 @@ impl Broker {
                 queued: std::sync::Mutex::new(Some(queued)),
                 notices: broadcast::Sender::new(NOTICES_IN_MAX),
                 available: watch::Sender::new(false),
+                was_up: AtomicBool::new(false),
             }),
         })
     }
@@ -101,8 +105,14 @@ impl Broker {
 
     /// Whether Redis answered last.
     #[must_use]
-    pub fn is_available(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         *self.inner.available.borrow()
+    }
+
+    /// Whether Redis answered at least once since the start.
+    #[must_use]
+    pub fn was_up(&self) -> bool {
+        self.inner.was_up.load(Ordering::Relaxed)
     }
 
     /// Tells all other nodes. Never waits: where the queue is full or Redis is away the notice is dropped and counted,
@@ -181,12 +191,12 @@ impl Broker {
         loop {
             match self.listen_once(was_connected).await {
                 Ok(()) => tracing::warn!("redis closed the subscription"),
-                Err(error) if was_connected || self.is_available() => {
+                Err(error) if was_connected || self.is_up() => {
                     tracing::warn!(reason = %Chain(&error), "redis is away");
                 }
                 Err(error) => tracing::debug!(reason = %Chain(&error), "redis is still away"),
             }
-            was_connected |= self.is_available();
+            was_connected |= self.is_up();
             self.inner.available.send_replace(false);
             tokio::time::sleep(RECONNECT_AFTER).await;
         }
@@ -203,6 +213,7 @@ impl Broker {
             .await
             .map_err(|_| too_slow())??;
         self.inner.available.send_replace(true);
+        self.inner.was_up.store(true, Ordering::Relaxed);
         tracing::info!(node = self.inner.node, "redis answers");
         if was_connected {
             self.hand_on(Notice::Gap);

@@ -14,7 +14,15 @@ pub mod broker;
 pub mod config;
 pub mod drain;
 pub mod error;
+pub mod health;
+pub mod http;
 pub mod limiter;
+pub mod serve;
 pub mod session;
 pub mod store;
 pub mod telemetry;
+
+pub use serve::serve;
+
+/// The version of this backend, as handshake and health state it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

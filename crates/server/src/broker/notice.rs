@@ -23,17 +23,8 @@ pub enum Notice {
     Events {
         /// The thread.
         thread_id: ThreadId,
-        /// Its owner.
-        user_id: UserId,
         /// The events.
         frames: Vec<StoredFrame>,
-    },
-    /// A thread's log has more events than a subscriber may know; read them from Postgres.
-    ThreadGrew {
-        /// The thread.
-        thread_id: ThreadId,
-        /// Its newest event.
-        last_seq: u64,
     },
     /// A thread was deleted.
     ThreadDeleted {
@@ -99,7 +90,6 @@ mod tests {
         let text = r#"{"seq":1,  "type":"agent_started","n":1.50,"s":"é"}"#;
         let notice = Notice::Events {
             thread_id: ThreadId::generate(),
-            user_id: UserId::generate(),
             frames: vec![StoredFrame {
                 seq: 1,
                 frame: RawValue::from_string(text.to_owned()).expect("JSON"),

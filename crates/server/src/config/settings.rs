@@ -79,6 +79,9 @@ settings! {
     node_name: Option<String> = "KINGSGUARD_NODE_NAME", Optional { unit: "text" };
     /// URL under which clients reach the server, for `websocket_url` of tickets; the request's `Host` where absent.
     public_url: Option<String> = "KINGSGUARD_PUBLIC_URL", Optional { unit: "URL" };
+    /// Whether the last address of `X-Forwarded-For` is the client's. Only behind a proxy that sets it: else anyone can
+    /// claim any address.
+    trust_forwarded_for: bool = "KINGSGUARD_TRUST_FORWARDED_FOR", Switch;
     /// Which log lines are written, as `tracing` directives.
     log: String = "KINGSGUARD_LOG", Text { unit: "directives", default: "info" };
 
@@ -114,7 +117,7 @@ settings! {
     /// Life of a refresh token from its issue.
     refresh_token_ttl: Duration = "KINGSGUARD_REFRESH_TOKEN_TTL_MS",
         Millis { default: 30 * DAY_MS, within: 1_000..=366 * DAY_MS };
-    /// Origins whose pages may connect and call (AUTH-7); empty allows all.
+    /// Origins whose pages may connect (AUTH-7); empty allows all.
     allowed_origins: Vec<String> = "KINGSGUARD_ALLOWED_ORIGINS", Origins;
     /// Whether `POST /auth/dev_login` logs anyone in without a password. Never in production.
     dev_login: bool = "KINGSGUARD_DEV_LOGIN", Switch;

@@ -1,0 +1,160 @@
+//! The table of calls.
+
+use kingsguard_protocol::ErrorCode;
+use kingsguard_protocol::http::{
+    HealthResponse, LoginRequest, MeResponse, RefreshRequest, RegisterRequest, TicketRequest, TicketResponse,
+    TokenResponse,
+};
+
+use super::{Access, Call, Content};
+
+/// A call that takes nothing and answers 200; the table states what differs.
+fn call(method: &'static str, path: &'static str, summary: &'static str, answers: Content) -> Call {
+    Call {
+        method,
+        path,
+        summary,
+        access: Access::Bearer,
+        parameters: Vec::new(),
+        takes: Vec::new(),
+        takes_nothing_too: false,
+        status: 200,
+        answers,
+        answers_too: Vec::new(),
+        refuses: Vec::new(),
+    }
+}
+
+/// Every call of contract §11 that this backend answers.
+pub(super) fn all() -> Vec<Call> {
+    [accounts(), operations()].into_iter().flatten().collect()
+}
+
+fn accounts() -> Vec<Call> {
+    vec![
+        Call {
+            access: Access::Open,
+            takes: vec![Content::json::<RegisterRequest>()],
+            status: 201,
+            refuses: vec![
+                ErrorCode::EmailTaken,
+                ErrorCode::RateLimited,
+                ErrorCode::DatabaseUnavailable,
+            ],
+            ..call(
+                "post",
+                "/auth/register",
+                "Makes an account and logs it in.",
+                Content::json::<TokenResponse>(),
+            )
+        },
+        Call {
+            access: Access::Open,
+            takes: vec![Content::json::<LoginRequest>()],
+            refuses: vec![
+                ErrorCode::AuthInvalidCredentials,
+                ErrorCode::AuthLocked,
+                ErrorCode::RateLimited,
+                ErrorCode::DatabaseUnavailable,
+            ],
+            ..call("post", "/auth/login", "Logs in.", Content::json::<TokenResponse>())
+        },
+        Call {
+            access: Access::Open,
+            takes: vec![Content::json::<LoginRequest>()],
+            refuses: vec![
+                ErrorCode::NotFound,
+                ErrorCode::RateLimited,
+                ErrorCode::DatabaseUnavailable,
+            ],
+            ..call(
+                "post",
+                "/auth/dev_login",
+                "Logs in without checking the password, where that is switched on; 404 otherwise.",
+                Content::json::<TokenResponse>(),
+            )
+        },
+        Call {
+            access: Access::Open,
+            takes: vec![Content::json::<RefreshRequest>()],
+            refuses: vec![
+                ErrorCode::AuthTokenInvalid,
+                ErrorCode::AuthTokenExpired,
+                ErrorCode::AuthTokenRevoked,
+                ErrorCode::DatabaseUnavailable,
+            ],
+            ..call(
+                "post",
+                "/auth/refresh",
+                "Answers new tokens. A refresh token that is used twice revokes its family.",
+                Content::json::<TokenResponse>(),
+            )
+        },
+        call(
+            "post",
+            "/auth/logout",
+            "Revokes the token and its family.",
+            Content::json::<serde_json::Map<String, serde_json::Value>>(),
+        ),
+        call(
+            "get",
+            "/auth/me",
+            "Answers whose token it is.",
+            Content::json::<MeResponse>(),
+        ),
+        Call {
+            takes: vec![Content::json::<TicketRequest>()],
+            takes_nothing_too: true,
+            status: 201,
+            refuses: vec![ErrorCode::CacheUnavailable],
+            ..call(
+                "post",
+                "/api/websocket/ticket",
+                "Gives out a ticket for the WebSocket.",
+                Content::json::<TicketResponse>(),
+            )
+        },
+    ]
+}
+
+fn operations() -> Vec<Call> {
+    let health = |path, summary| Call {
+        access: Access::Open,
+        answers_too: vec![(503, "The node cannot work now.", Content::json::<HealthResponse>())],
+        ..call("get", path, summary, Content::json::<HealthResponse>())
+    };
+    vec![
+        Call {
+            access: Access::Open,
+            ..call(
+                "get",
+                "/health/live",
+                "Answers as long as the process lives.",
+                Content::json::<HealthResponse>(),
+            )
+        },
+        health(
+            "/health/ready",
+            "Whether the node can work, with the state of each dependency.",
+        ),
+        health("/health", "The same as `/health/ready`."),
+        Call {
+            access: Access::Open,
+            ..call(
+                "get",
+                "/metrics",
+                "Metrics as Prometheus text.",
+                Content::text("text/plain"),
+            )
+        },
+        Call {
+            access: Access::Open,
+            ..call(
+                "get",
+                "/api/openapi.json",
+                "This document.",
+                Content::json::<serde_json::Map<String, serde_json::Value>>(),
+            )
+        },
+    ]
+}
