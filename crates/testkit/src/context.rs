@@ -1,0 +1,525 @@
+//! What a test holds in its hand: isolated users, a target, the capture; judgement and evidence at the end.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use futures_util::FutureExt as _;
+use kingsguard_protocol::{ErrorCode, Timestamp};
+use kingsguard_report::Figure;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use crate::capture::Capture;
+use crate::case::Case;
+use crate::chat::{Chat, PATIENCE};
+use crate::connect::ConnectOptions;
+use crate::deployment::Deployment;
+use crate::evidence::{Evidence, Finding};
+use crate::http::Http;
+use crate::link::Refused;
+use crate::raw::RawSocket;
+use crate::recording::Recording;
+use crate::session::Session;
+use crate::stack::Stack;
+use crate::user::{SimulatedUser, expect_refusal};
+use crate::validate;
+
+/// How long a test that is over waits for what is still under way before it is judged.
+const SETTLING: Duration = Duration::from_secs(20);
+
+/// Begins a test: [`TestContext::wire`] or [`TestContext::own`].
+#[derive(Debug)]
+pub struct Builder {
+    case: Case,
+    own: bool,
+    settings: BTreeMap<String, String>,
+    nodes: usize,
+}
+
+/// What a running test holds in its hand.
+#[derive(Debug)]
+pub struct TestContext {
+    case: Case,
+    seed: u64,
+    rngs_made: AtomicU64,
+    capture: Capture,
+    session: Session,
+    deployment: Mutex<Option<Deployment>>,
+    figures: StdMutex<Vec<Figure>>,
+}
+
+/// What a test's body may end with.
+pub trait Outcome {
+    /// Why it failed, if it did.
+    fn failure(self) -> Option<String>;
+}
+
+impl Outcome for () {
+    fn failure(self) -> Option<String> {
+        None
+    }
+}
+
+impl Outcome for anyhow::Result<()> {
+    fn failure(self) -> Option<String> {
+        self.err().map(|error| format!("{error:?}"))
+    }
+}
+
+impl Builder {
+    /// Chooses a setting of the test's own backend.
+    ///
+    /// # Panics
+    /// The test is a wire test: a target's settings cannot be chosen.
+    #[must_use]
+    pub fn with_setting(mut self, name: &str, value: impl ToString) -> Self {
+        assert!(
+            self.own,
+            "a wire test runs against any target: use TestContext::own to choose {name}"
+        );
+        self.settings.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Starts several nodes on one database and one Redis prefix; one is the default, none leaves starting to the test.
+    ///
+    /// # Panics
+    /// The test is a wire test.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: usize) -> Self {
+        assert!(
+            self.own,
+            "a wire test runs against any target: use TestContext::own to choose its nodes"
+        );
+        self.nodes = nodes;
+        self
+    }
+
+    /// Runs the test: starts what it needs, runs `body`, judges all captures, keeps evidence or cleans up.
+    ///
+    /// # Panics
+    /// The test failed: the body panicked or ended with an error, a MUST clause is broken, or nothing was judged at all.
+    pub async fn run<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T) {
+        let started = Timestamp::now();
+        let began = Instant::now();
+        let case = self.case.clone();
+        let seed = seed();
+        let evidence = Evidence::prepare(&case, seed);
+        let capture = Capture::default();
+        let watch = capture.watch_own_schedule();
+        let mut context = match self.start(seed, &capture, &evidence).await {
+            Ok(context) => context,
+            Err(error) => panic!(
+                "{} cannot start: {error:?}\n  repeat: {}",
+                case.test,
+                case.repeat_command(seed)
+            ),
+        };
+        let body_failure = match AssertUnwindSafe(body(&context)).catch_unwind().await {
+            Ok(outcome) => outcome.failure(),
+            Err(panic) => Some(panic_text(panic.as_ref())),
+        };
+        if body_failure.is_none() {
+            context.settle().await;
+        }
+        let recording = capture.recording(&case.test);
+        drop(watch);
+        context.session.end_parked();
+        let judgement = validate::judge(&recording);
+        let finding = Finding {
+            case: &case,
+            seed,
+            started,
+            duration: began.elapsed(),
+            body_failure,
+            recording: &recording,
+            judgement,
+            checks: capture.checks(),
+            figures: std::mem::take(
+                context
+                    .figures
+                    .get_mut()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+            ),
+        };
+        let deployment = context.deployment.get_mut().take();
+        if let Some(failure) = evidence.conclude(finding, deployment).await {
+            panic!("{failure}");
+        }
+    }
+
+    async fn start(self, seed: u64, capture: &Capture, evidence: &Evidence) -> Result<TestContext> {
+        let target = std::env::var("KINGSGUARD_TARGET")
+            .ok()
+            .filter(|target| !target.is_empty());
+        let mut deployment = None;
+        let base_url = match target {
+            Some(_) if self.own => bail!("needs its own stack: not run against a target"),
+            Some(target) => target,
+            None => {
+                let stack = Stack::from_env()?;
+                let mut own = Deployment::prepare(stack, evidence.folder(), &self.settings).await?;
+                note_facts(capture, &own, &self.settings);
+                for _ in 0..self.nodes {
+                    own.add_node(&BTreeMap::new()).await?;
+                }
+                let url = if self.nodes > 0 {
+                    own.url(0)
+                } else {
+                    "http://127.0.0.1:9".to_owned()
+                };
+                deployment = Some(own);
+                url
+            }
+        };
+        Ok(TestContext {
+            case: self.case,
+            seed,
+            rngs_made: AtomicU64::new(0),
+            capture: capture.clone(),
+            session: Session::new(&base_url, capture.clone()),
+            deployment: Mutex::new(deployment),
+            figures: StdMutex::default(),
+        })
+    }
+}
+
+/// What the validators need to know about a backend that the test configured.
+fn note_facts(capture: &Capture, deployment: &Deployment, chosen: &BTreeMap<String, String>) {
+    let millis = |name: &str| chosen.get(name).and_then(|value| value.parse().ok());
+    capture.update_facts(|facts| {
+        facts.settings = chosen.keys().cloned().collect();
+        if let Some(deadline) = millis("KINGSGUARD_RUN_DEADLINE_MS") {
+            facts.run_deadline_ms = deadline;
+        }
+        if let Some(deadline) = millis("KINGSGUARD_HANDSHAKE_DEADLINE_MS") {
+            facts.handshake_deadline_ms = deadline;
+        }
+        for name in ["KINGSGUARD_DATABASE_URL", "KINGSGUARD_REDIS_URL"] {
+            let address = deployment.settings().get(name).and_then(|url| {
+                let authority = url.split("://").nth(1)?.split('/').next()?;
+                authority.rsplit('@').next().map(str::to_owned)
+            });
+            facts.internal_addresses.extend(address);
+        }
+        for name in [
+            "KINGSGUARD_JWT_SECRET",
+            "KINGSGUARD_DATABASE_URL",
+            "KINGSGUARD_MODEL_API_KEY",
+        ] {
+            facts.secrets.extend(deployment.settings().get(name).cloned());
+        }
+    });
+}
+
+fn seed() -> u64 {
+    std::env::var("KINGSGUARD_SEED")
+        .ok()
+        .and_then(|seed| seed.trim().parse().ok())
+        .unwrap_or_else(rand::random)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "panicked with something that is no text".to_owned())
+}
+
+impl TestContext {
+    /// A test that needs nothing but a target's address: it runs unchanged against `KINGSGUARD_TARGET`, and on a backend
+    /// of its own where that is not set. Such tests live in a module `wire`.
+    #[must_use]
+    pub fn wire(case: Case) -> Builder {
+        Builder {
+            case,
+            own: false,
+            settings: BTreeMap::new(),
+            nodes: 1,
+        }
+    }
+
+    /// A test that needs a backend of its own: settings, restarts, faults. Such tests live in a module `own`.
+    #[must_use]
+    pub fn own(case: Case) -> Builder {
+        Builder {
+            own: true,
+            ..Self::wire(case)
+        }
+    }
+
+    /// The seed of everything random in this test.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A generator made from the seed; each call gives another, the same in each repetition.
+    #[must_use]
+    pub fn rng(&self) -> StdRng {
+        let nth = self.rngs_made.fetch_add(1, Ordering::Relaxed);
+        StdRng::seed_from_u64(self.seed.wrapping_add(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    // ---- users and connections --------------------------------------------------------------------------------------
+
+    /// A new user, registered through HTTP with an address that no other test uses.
+    pub async fn user(&self, label: &str) -> SimulatedUser {
+        SimulatedUser::register(self.session.clone(), label).await
+    }
+
+    /// A new user by `POST /auth/dev_login`, which must be switched on.
+    pub async fn dev_user(&self, label: &str) -> SimulatedUser {
+        SimulatedUser::dev_login(self.session.clone(), label).await
+    }
+
+    /// Asks for a WebSocket in a way of choice, with whatever credential the options carry.
+    ///
+    /// # Errors
+    /// The target refused.
+    pub async fn try_open(&self, options: ConnectOptions) -> Result<Chat, Refused> {
+        Ok(Chat::new(
+            self.session.clone(),
+            self.session.upgrade(None, options).await?,
+        ))
+    }
+
+    /// Claims that the target refuses a WebSocket with this code: status and error body.
+    ///
+    /// # Panics
+    /// It accepts, or refuses in another way.
+    pub async fn refused(&self, options: ConnectOptions, code: ErrorCode) -> Refused {
+        expect_refusal(self.try_open(options).await, code, &self.session)
+    }
+
+    /// A TCP connection for hand-made bytes.
+    pub async fn raw(&self) -> RawSocket {
+        RawSocket::open(&self.session).await
+    }
+
+    /// The REST side without a credential.
+    #[must_use]
+    pub fn http(&self) -> Http {
+        self.session.http().clone()
+    }
+
+    /// The REST side of one node.
+    pub async fn http_of(&self, node: usize) -> Http {
+        Http::new(&self.node_url(node).await, self.capture.clone())
+    }
+
+    /// The target's address, `http://…`.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        self.session.http().base().to_owned()
+    }
+
+    /// The target's WebSocket address, `ws://…/ws`.
+    #[must_use]
+    pub fn ws_url(&self) -> String {
+        format!("{}/ws", self.session.http().base().replacen("http", "ws", 1))
+    }
+
+    // ---- claims -----------------------------------------------------------------------------------------------------
+
+    /// Claims something and counts it.
+    ///
+    /// # Panics
+    /// It does not hold.
+    pub fn check(&self, claim: &str, holds: bool) {
+        self.capture.count_check();
+        assert!(holds, "claim does not hold: {claim}");
+    }
+
+    /// Remembers a figure for the report.
+    pub fn figure(&self, id: &str, value: f64, unit: &str) {
+        self.record_figure(Figure {
+            id: id.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            yardstick: None,
+            ratio: None,
+        });
+    }
+
+    /// The same, beside what the machine reached in the same run without the backend.
+    pub fn figure_against(&self, id: &str, value: f64, unit: &str, yardstick: f64) {
+        let ratio = (yardstick != 0.0).then(|| value / yardstick);
+        let yardstick = Some(yardstick);
+        self.record_figure(Figure {
+            id: id.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            yardstick,
+            ratio,
+        });
+    }
+
+    fn record_figure(&self, figure: Figure) {
+        self.capture.count_check();
+        self.figures
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(figure);
+    }
+
+    /// Waits until `look` finds something.
+    ///
+    /// # Panics
+    /// It finds nothing within [`PATIENCE`]; says what it saw last.
+    pub async fn eventually<V>(&self, what: &str, look: impl AsyncFnMut() -> Result<V, String>) -> V {
+        self.capture.count_check();
+        match within(PATIENCE, look).await {
+            Ok(found) => found,
+            Err(last) => panic!(
+                "{what} does not come about within {} s; last seen: {last}",
+                PATIENCE.as_secs()
+            ),
+        }
+    }
+
+    /// What was captured so far.
+    #[must_use]
+    pub fn recording(&self) -> Recording {
+        self.capture.recording(&self.case.test)
+    }
+
+    /// The capture, for connections that a test makes by itself.
+    #[must_use]
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    // ---- the backend of an own test ---------------------------------------------------------------------------------
+
+    /// The test's own backend.
+    ///
+    /// # Panics
+    /// The test runs against a target.
+    pub async fn backend(&self) -> MappedMutexGuard<'_, Deployment> {
+        MutexGuard::map(self.deployment.lock().await, |deployment| {
+            deployment
+                .as_mut()
+                .expect("only a test of `TestContext::own` asks for its backend")
+        })
+    }
+
+    /// The address of a node.
+    pub async fn node_url(&self, node: usize) -> String {
+        self.backend().await.url(node)
+    }
+
+    /// Starts one more node; says its number.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn add_node(&self) -> usize {
+        self.backend()
+            .await
+            .add_node(&BTreeMap::new())
+            .await
+            .unwrap_or_else(|error| panic!("adding a node: {error:?}"))
+    }
+
+    /// Kills a node (SIGKILL).
+    ///
+    /// # Panics
+    /// It is down already.
+    pub async fn kill_node(&self, node: usize) {
+        self.backend()
+            .await
+            .kill(node)
+            .await
+            .unwrap_or_else(|error| panic!("killing node {node}: {error:?}"));
+    }
+
+    /// Starts a node that is down, on its port.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn start_node(&self, node: usize) {
+        self.backend()
+            .await
+            .start(node)
+            .await
+            .unwrap_or_else(|error| panic!("starting node {node}: {error:?}"));
+    }
+
+    /// Stops a node in order (SIGTERM) and waits for its end; says its exit code.
+    ///
+    /// # Panics
+    /// It is down already.
+    pub async fn stop_node(&self, node: usize) -> Option<i32> {
+        self.backend()
+            .await
+            .stop(node)
+            .await
+            .unwrap_or_else(|error| panic!("stopping node {node}: {error:?}"))
+    }
+
+    /// Stops a node in order and starts it again on the same port.
+    ///
+    /// # Panics
+    /// It does not become ready again.
+    pub async fn restart_node(&self, node: usize) {
+        self.backend()
+            .await
+            .restart(node)
+            .await
+            .unwrap_or_else(|error| panic!("restarting node {node}: {error:?}"));
+    }
+
+    /// Sends a node a signal and does not wait.
+    ///
+    /// # Panics
+    /// It is down.
+    pub async fn signal_node(&self, node: usize, signal: nix::sys::signal::Signal) {
+        let sent = self.backend().await.signal(node, signal).await;
+        sent.unwrap_or_else(|error| panic!("signalling node {node}: {error:?}"));
+    }
+
+    /// What a node wrote to its log so far.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub async fn log_of(&self, node: usize) -> String {
+        self.backend()
+            .await
+            .log(node)
+            .await
+            .unwrap_or_else(|error| panic!("reading the log of node {node}: {error:?}"))
+    }
+
+    async fn settle(&self) {
+        // What does not settle is judged as it is.
+        within(SETTLING, async || {
+            validate::under_way(&self.recording()).map_or(Ok(()), Err)
+        })
+        .await
+        .ok();
+    }
+}
+
+/// Looks again and again until something is found or `patience` is over; then says what was last seen.
+pub(crate) async fn within<V>(
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Result<V, String>,
+) -> Result<V, String> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match look().await {
+            Ok(found) => return Ok(found),
+            Err(last) if Instant::now() >= deadline => return Err(last),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,238 @@
+//! What is left of a test: nothing where it held, everything that explains it where it did not, and always its record.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kingsguard_protocol::Timestamp;
+use kingsguard_report::{Figure, Level, TestOutcome, TestRecord};
+
+use crate::case::Case;
+use crate::deployment::Deployment;
+use crate::provider::processes::dump_database;
+use crate::recording::Recording;
+use crate::validate::Judgement;
+
+/// Where a test's logs go while it runs, and what explains it afterwards.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    folder: PathBuf,
+}
+
+/// What came of a test.
+#[derive(Debug)]
+pub(crate) struct Finding<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) seed: u64,
+    pub(crate) started: Timestamp,
+    pub(crate) duration: Duration,
+    pub(crate) body_failure: Option<String>,
+    pub(crate) recording: &'a Recording,
+    pub(crate) judgement: Judgement,
+    pub(crate) checks: u64,
+    pub(crate) figures: Vec<Figure>,
+}
+
+impl Evidence {
+    pub(crate) fn prepare(case: &Case, seed: u64) -> Self {
+        let unique = format!("{}.{}", case.file_stem(), std::process::id());
+        eprintln!("seed {seed}; repeat: {}", case.repeat_command(seed));
+        Self {
+            folder: evidence_folder().join(unique),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Judges, cleans up or keeps, writes the record; says why the test failed, if it did.
+    pub(crate) async fn conclude(&self, mut finding: Finding<'_>, deployment: Option<Deployment>) -> Option<String> {
+        let mut troubles = Vec::new();
+        let mut deployment = deployment;
+        if let Some(deployment) = &mut deployment {
+            if let Err(error) = deployment.end().await {
+                troubles.push(format!("ending the backend: {error:?}"));
+            }
+            self.look_for_secrets_in_logs(&mut finding);
+        }
+        let must = finding.judgement.recorded(Level::Must);
+        let mut reasons: Vec<String> = finding.body_failure.iter().cloned().collect();
+        reasons.extend(
+            finding
+                .judgement
+                .violations
+                .iter()
+                .filter(|one| one.level == Level::Must)
+                .take(20)
+                .map(ToString::to_string),
+        );
+        if finding.judgement.frames_judged == 0 && finding.checks == 0 {
+            reasons.push("the test judged nothing: no frame was captured and no claim was checked".to_owned());
+        }
+        let kept = if reasons.is_empty() {
+            self.clean_up(deployment, &mut troubles).await;
+            None
+        } else {
+            match self.keep(&finding, deployment).await {
+                Ok(()) => {}
+                Err(error) => troubles.push(format!("keeping evidence: {error:?}")),
+            }
+            Some(self.folder.display().to_string())
+        };
+        reasons.extend(troubles);
+        for warning in finding
+            .judgement
+            .violations
+            .iter()
+            .filter(|one| one.level == Level::Should)
+        {
+            eprintln!("warning: {warning}");
+        }
+        let record = TestRecord {
+            test: finding.case.test.clone(),
+            category: finding.case.category.clone(),
+            clauses: finding.case.clauses.iter().map(|clause| clause.id.to_owned()).collect(),
+            outcome: if reasons.is_empty() {
+                TestOutcome::Passed
+            } else {
+                TestOutcome::Failed
+            },
+            message: reasons
+                .first()
+                .map(|reason| reason.lines().next().unwrap_or_default().to_owned()),
+            violations: must,
+            warned: finding.judgement.recorded(Level::Should),
+            not_judged: finding.judgement.recorded_not_judged(finding.case.clauses),
+            figures: finding.figures.clone(),
+            frames_judged: finding.judgement.frames_judged,
+            checks: finding.checks,
+            evidence: kept.clone(),
+            repeat: finding.case.repeat_command(finding.seed),
+            seed: finding.seed,
+            started: finding.started.to_string(),
+            duration_ms: finding.duration.as_millis() as u64,
+        };
+        if let Err(error) = write_record(&record) {
+            reasons.push(format!("writing the test's record: {error:?}"));
+        }
+        if reasons.is_empty() {
+            return None;
+        }
+        let mut text = format!("{} failed\n", finding.case.test);
+        for reason in &reasons {
+            writeln!(text, "  {reason}").expect("memory takes it");
+        }
+        if let Some(folder) = kept {
+            writeln!(text, "  evidence: {folder}").expect("memory takes it");
+        }
+        write!(text, "  repeat: {}", record.repeat).expect("memory takes it");
+        Some(text)
+    }
+
+    /// AUTH-8: a credential in a log line is as bad as one in a frame.
+    fn look_for_secrets_in_logs(&self, finding: &mut Finding<'_>) {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let Ok(bytes) = std::fs::read(entry.path()) else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let leaked = finding
+                .recording
+                .facts
+                .secrets
+                .iter()
+                .any(|secret| secret.len() >= 8 && text.contains(secret.as_str()));
+            if leaked {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                finding
+                    .judgement
+                    .blame("AUTH-8", "no credential in a log line", format!("{name} holds one"), []);
+            }
+        }
+    }
+
+    async fn clean_up(&self, deployment: Option<Deployment>, troubles: &mut Vec<String>) {
+        if let Some(deployment) = deployment
+            && let Err(error) = deployment.forget().await
+        {
+            troubles.push(format!("cleaning up: {error:?}"));
+        }
+        if self.folder.exists()
+            && let Err(error) = std::fs::remove_dir_all(&self.folder)
+        {
+            troubles.push(format!("removing {}: {error}", self.folder.display()));
+        }
+    }
+
+    async fn keep(&self, finding: &Finding<'_>, deployment: Option<Deployment>) -> Result<()> {
+        std::fs::create_dir_all(&self.folder).with_context(|| format!("making {}", self.folder.display()))?;
+        let path = self.folder.join("recording.jsonl");
+        let file = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        finding
+            .recording
+            .write_to(std::io::BufWriter::new(file))
+            .context("writing the recording")?;
+        let mut text = format!(
+            "test: {}\nseed: {}\nrepeat: {}\nstarted: {}\n",
+            finding.case.test,
+            finding.seed,
+            finding.case.repeat_command(finding.seed),
+            finding.started
+        );
+        if let Some(deployment) = &deployment {
+            writeln!(text, "database and Redis prefix: {}", deployment.name()).expect("memory takes it");
+            match dump_database(&deployment.database_url(), &self.folder.join("database.sql")).await {
+                Ok(()) => {}
+                Err(error) => writeln!(text, "database was not dumped: {error:#}").expect("memory takes it"),
+            }
+        }
+        if let Some(failure) = &finding.body_failure {
+            writeln!(text, "\n{failure}").expect("memory takes it");
+        }
+        for violation in &finding.judgement.violations {
+            writeln!(text, "\n{violation}").expect("memory takes it");
+        }
+        for (clause, reason) in &finding.judgement.not_judged {
+            writeln!(text, "\n{clause} not judged: {reason}").expect("memory takes it");
+        }
+        std::fs::write(self.folder.join("finding.txt"), text).context("writing the finding")
+    }
+}
+
+/// `$KINGSGUARD_EVIDENCE_DIR`, or `target/evidence/<suite run>`.
+fn evidence_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("KINGSGUARD_EVIDENCE_DIR").filter(|folder| !folder.is_empty()) {
+        return PathBuf::from(folder);
+    }
+    let suite_run = std::env::var("KINGSGUARD_SUITE_RUN")
+        .ok()
+        .filter(|name| !name.is_empty());
+    target_folder()
+        .join("evidence")
+        .join(suite_run.unwrap_or_else(|| "alone".to_owned()))
+}
+
+/// The `target` folder that this test binary lies in, or one in the present folder.
+fn target_folder() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .and_then(|exe| {
+            exe.ancestors()
+                .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+                .map(Path::to_path_buf)
+        })
+        .unwrap_or_else(|| PathBuf::from("target"))
+}
+
+fn write_record(record: &TestRecord) -> Result<()> {
+    let Some(folder) = std::env::var_os("KINGSGUARD_RECORDS_DIR").filter(|folder| !folder.is_empty()) else {
+        return Ok(());
+    };
+    let folder = PathBuf::from(folder);
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let path = folder.join(record.file_name(std::process::id()));
+    let text = serde_json::to_string_pretty(record).context("writing JSON")?;
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}

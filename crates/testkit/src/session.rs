@@ -1,0 +1,94 @@
+//! What the users and connections of one test share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::capture::Capture;
+use crate::connect::ConnectOptions;
+use crate::http::Http;
+use crate::link::{Link, Refused, UpgradeRequest};
+
+/// What the users and connections of one test share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    capture: Capture,
+    http: Http,
+    /// Connections whose variables are gone: they stay open and read until the test is judged.
+    parked: Mutex<Vec<Link>>,
+}
+
+impl Session {
+    pub(crate) fn new(base_url: &str, capture: Capture) -> Self {
+        let http = Http::new(base_url, capture.clone());
+        Self {
+            inner: Arc::new(Inner {
+                capture,
+                http,
+                parked: Mutex::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn capture(&self) -> &Capture {
+        &self.inner.capture
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.inner.http
+    }
+
+    pub(crate) fn park(&self, link: Link) {
+        self.inner
+            .parked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(link);
+    }
+
+    /// Ends all connections that no variable holds.
+    pub(crate) fn end_parked(&self) {
+        self.inner.parked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Asks for a WebSocket.
+    ///
+    /// # Panics
+    /// The target cannot be reached, or does not answer HTTP.
+    pub(crate) async fn upgrade(&self, user: Option<usize>, options: ConnectOptions) -> Result<Link, Refused> {
+        let base = options
+            .base_url
+            .clone()
+            .unwrap_or_else(|| self.http().base().to_owned());
+        let authority = authority(&base);
+        let tap = self.capture().open(user, options.protocols.clone());
+        let request = UpgradeRequest {
+            authority: authority.clone(),
+            path_and_query: options.path_and_query(),
+            headers: options.headers(),
+        };
+        match Link::open(request, tap).await {
+            Ok(result) => result,
+            Err(error) => panic!("opening a WebSocket at {authority}: {error}"),
+        }
+    }
+}
+
+/// Host and port of an `http://` address.
+///
+/// # Panics
+/// It is no `http://` address: a WebSocket over TLS is not supported by the kit; put a plain listener in front.
+pub(crate) fn authority(base: &str) -> String {
+    let Some(rest) = base.strip_prefix("http://") else {
+        panic!("target must be an http:// address, not {base}");
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.contains(':') {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    }
+}

@@ -1,0 +1,386 @@
+//! A simulated user: an account of his own, his credentials, his connections.
+
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use kingsguard_protocol::http::{TicketRequest, TicketResponse, TokenResponse, UsageRecordsResponse};
+use kingsguard_protocol::{ErrorCode, ThreadId, UserId};
+use serde_json::json;
+
+use crate::chat::Chat;
+use crate::connect::ConnectOptions;
+use crate::http::{Answer, Http};
+use crate::link::Refused;
+use crate::recording::UserFacts;
+use crate::sample::SampleRecords;
+use crate::session::Session;
+
+/// A user of the target. Cheap to clone: the clones are the same user.
+#[derive(Clone)]
+pub struct SimulatedUser {
+    session: Session,
+    index: usize,
+    label: String,
+    email: String,
+    password: String,
+    canary: String,
+    tokens: Arc<RwLock<TokenResponse>>,
+}
+
+impl fmt::Debug for SimulatedUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <{}>", self.label, self.email)
+    }
+}
+
+impl SimulatedUser {
+    /// Registers an account with an address that no other test uses.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub(crate) async fn register(session: Session, label: &str) -> Self {
+        let unique = uuid::Uuid::now_v7().simple().to_string();
+        let email = format!("{label}.{unique}@example.test");
+        let password = format!("correct horse {unique}");
+        let canary = format!("canary{}", &unique[12..]);
+        session.capture().add_secret(&password);
+        let body = json!({ "email": email, "password": password, "name": label });
+        let tokens: TokenResponse = session
+            .http()
+            .post("/auth/register", &body)
+            .await
+            .expect_status(201)
+            .parse();
+        Self::with_tokens(session, label, email, password, canary, tokens)
+    }
+
+    /// Logs in without an account of his own making, where the target allows that (`POST /auth/dev_login`).
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub(crate) async fn dev_login(session: Session, label: &str) -> Self {
+        let unique = uuid::Uuid::now_v7().simple().to_string();
+        let email = format!("{label}.{unique}@example.test");
+        let password = format!("correct horse {unique}");
+        let canary = format!("canary{}", &unique[12..]);
+        let body = json!({ "email": email, "password": password });
+        let tokens: TokenResponse = session
+            .http()
+            .post("/auth/dev_login", &body)
+            .await
+            .expect_status(200)
+            .parse();
+        Self::with_tokens(session, label, email, password, canary, tokens)
+    }
+
+    fn with_tokens(
+        session: Session,
+        label: &str,
+        email: String,
+        password: String,
+        canary: String,
+        tokens: TokenResponse,
+    ) -> Self {
+        remember(&session, &tokens);
+        let index = session.capture().add_user(UserFacts {
+            label: label.to_owned(),
+            user_id: Some(tokens.user_id.to_string()),
+            email: email.clone(),
+            canaries: vec![canary.clone()],
+        });
+        Self {
+            session,
+            index,
+            label: label.to_owned(),
+            email,
+            password,
+            canary,
+            tokens: Arc::new(RwLock::new(tokens)),
+        }
+    }
+
+    /// What the test calls him.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// His account.
+    #[must_use]
+    pub fn user_id(&self) -> UserId {
+        self.tokens().user_id
+    }
+
+    /// His address.
+    #[must_use]
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// His password.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A text that only he knows. Say it, and the validators see to it that nobody else ever receives it (ISO-1).
+    #[must_use]
+    pub fn canary(&self) -> &str {
+        &self.canary
+    }
+
+    /// His present tokens.
+    #[must_use]
+    pub fn tokens(&self) -> TokenResponse {
+        self.tokens
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    /// His present access token.
+    #[must_use]
+    pub fn access_token(&self) -> String {
+        self.tokens().access_token.reveal().to_owned()
+    }
+
+    fn take_tokens(&self, tokens: TokenResponse) {
+        remember(&self.session, &tokens);
+        *self.tokens.write().unwrap_or_else(std::sync::PoisonError::into_inner) = tokens;
+    }
+
+    /// The REST side with his access token.
+    #[must_use]
+    pub fn http(&self) -> Http {
+        self.session.http().with_bearer(&self.access_token())
+    }
+
+    // ---- credentials ------------------------------------------------------------------------------------------------
+
+    /// Logs in with a password of choice; the answer as it is. Use [`SimulatedUser::login`] for the right one.
+    pub async fn try_login(&self, password: &str) -> Answer {
+        let body = json!({ "email": self.email, "password": password });
+        self.session.http().post("/auth/login", &body).await
+    }
+
+    /// Logs in; the new tokens become his present ones.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn login(&self) -> TokenResponse {
+        let tokens: TokenResponse = self.try_login(&self.password).await.expect_status(200).parse();
+        self.take_tokens(tokens.clone());
+        tokens
+    }
+
+    /// Refreshes with a refresh token of choice; the answer as it is.
+    pub async fn try_refresh(&self, refresh_token: &str) -> Answer {
+        self.session
+            .http()
+            .post("/auth/refresh", &json!({ "refresh_token": refresh_token }))
+            .await
+    }
+
+    /// Refreshes; the new tokens become his present ones.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn refresh(&self) -> TokenResponse {
+        let answer = self.try_refresh(self.tokens().refresh_token.reveal()).await;
+        let tokens: TokenResponse = answer.expect_status(200).parse();
+        self.take_tokens(tokens.clone());
+        tokens
+    }
+
+    /// Logs out: the present token and its family are revoked.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn logout(&self) {
+        let _ended = self.http().post("/auth/logout", &json!({})).await.expect_status(200);
+    }
+
+    /// Gets a ticket with the target's defaults.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn ticket(&self) -> TicketResponse {
+        self.ticket_with(TicketRequest::default()).await
+    }
+
+    /// Gets a ticket.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn ticket_with(&self, request: TicketRequest) -> TicketResponse {
+        let ticket: TicketResponse = self
+            .http()
+            .post("/api/websocket/ticket", &request)
+            .await
+            .expect_status(201)
+            .parse();
+        self.session.capture().add_secret(ticket.ticket.reveal());
+        ticket
+    }
+
+    // ---- data -------------------------------------------------------------------------------------------------------
+
+    /// Uploads usage records as JSON.
+    ///
+    /// # Panics
+    /// The target refuses, or stores another number of rows.
+    pub async fn upload(&self, records: &SampleRecords) {
+        let answer = self
+            .http()
+            .post("/api/usage-records", &json!({ "records": records.rows() }))
+            .await;
+        self.expect_stored(answer, records);
+    }
+
+    /// Uploads usage records as CSV.
+    ///
+    /// # Panics
+    /// The target refuses, or stores another number of rows.
+    pub async fn upload_csv(&self, records: &SampleRecords) {
+        let answer = self
+            .http()
+            .post_as("/api/usage-records", "text/csv", records.to_csv())
+            .await;
+        self.expect_stored(answer, records);
+    }
+
+    fn expect_stored(&self, answer: Answer, records: &SampleRecords) {
+        let stored: UsageRecordsResponse = answer.expect_status(201).parse();
+        assert_eq!(stored.stored, records.rows().len() as u64, "stored rows");
+    }
+
+    /// Creates a thread over REST.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn create_thread(&self, title: &str) -> ThreadId {
+        let answer = self
+            .http()
+            .post("/api/threads", &json!({ "title": title }))
+            .await
+            .expect_status(201);
+        match answer.json().get("thread_id").and_then(serde_json::Value::as_str) {
+            Some(thread_id) => ThreadId::from(thread_id),
+            None => panic!("expected a thread_id, but {answer:?}"),
+        }
+    }
+
+    // ---- connections ------------------------------------------------------------------------------------------------
+
+    /// The usual way to connect: his access token as sub-protocol `jwt.T`.
+    #[must_use]
+    pub fn options(&self) -> ConnectOptions {
+        ConnectOptions::default().with_protocol(format!("jwt.{}", self.access_token()))
+    }
+
+    /// Connects in the usual way and does the whole handshake.
+    ///
+    /// # Panics
+    /// The target refuses, or the handshake does not come about.
+    pub async fn connect(&self) -> Chat {
+        self.connect_with(self.options()).await
+    }
+
+    /// Connects in a way of choice and does the whole handshake.
+    ///
+    /// # Panics
+    /// The target refuses, or the handshake does not come about.
+    pub async fn connect_with(&self, options: ConnectOptions) -> Chat {
+        let mut chat = self.open_with(options).await;
+        chat.handshake().await;
+        chat
+    }
+
+    /// Connects in the usual way and leaves the handshake to the test.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn open(&self) -> Chat {
+        self.open_with(self.options()).await
+    }
+
+    /// Connects in a way of choice and leaves the handshake to the test.
+    ///
+    /// # Panics
+    /// The target refuses.
+    pub async fn open_with(&self, options: ConnectOptions) -> Chat {
+        match self.try_open(options).await {
+            Ok(chat) => chat,
+            Err(refused) => panic!(
+                "upgrade of {self:?} is refused with {}: {}",
+                refused.status,
+                String::from_utf8_lossy(&refused.body)
+            ),
+        }
+    }
+
+    /// Connects in a way of choice, or says how the target refused.
+    ///
+    /// # Errors
+    /// The target refused.
+    pub async fn try_open(&self, options: ConnectOptions) -> Result<Chat, Refused> {
+        let link = self.session.upgrade(Some(self.index), options).await?;
+        Ok(Chat::new(self.session.clone(), link))
+    }
+
+    /// Claims that the target refuses a connection with this code: status and error body.
+    ///
+    /// # Panics
+    /// It accepts, or refuses in another way.
+    pub async fn refused(&self, options: ConnectOptions, code: ErrorCode) -> Refused {
+        expect_refusal(self.try_open(options).await, code, &self.session)
+    }
+
+    /// Connects again and goes on with every thread of another connection after the newest event that it has.
+    ///
+    /// # Panics
+    /// The target refuses, or the handshake does not come about.
+    pub async fn resume(&self, earlier: &mut Chat) -> Chat {
+        self.resume_with(self.options(), earlier).await
+    }
+
+    /// The same, in a way of choice.
+    ///
+    /// # Panics
+    /// The target refuses, or the handshake does not come about.
+    pub async fn resume_with(&self, options: ConnectOptions, earlier: &mut Chat) -> Chat {
+        let points = earlier.resume_points();
+        let thread_id = earlier.thread_id();
+        let mut chat = self.open_with(options).await;
+        chat.adopt_positions(&points);
+        chat.handshake_with(Some(&thread_id), points).await;
+        chat
+    }
+}
+
+fn remember(session: &Session, tokens: &TokenResponse) {
+    session.capture().add_secret(tokens.access_token.reveal());
+    session.capture().add_secret(tokens.refresh_token.reveal());
+}
+
+/// Claims that an upgrade was refused with this code.
+///
+/// # Panics
+/// It was accepted, or refused in another way.
+pub(crate) fn expect_refusal(result: Result<Chat, Refused>, code: ErrorCode, session: &Session) -> Refused {
+    session.capture().count_check();
+    let refused = match result {
+        Ok(_) => panic!("expected a refusal with {code}, but the upgrade was accepted"),
+        Err(refused) => refused,
+    };
+    let body: serde_json::Value = serde_json::from_slice(&refused.body).unwrap_or_default();
+    let came = body.get("error_code").and_then(serde_json::Value::as_str);
+    assert!(
+        refused.status == code.http_status() && came == Some(code.as_str()),
+        "expected {} {code}, but {} {}",
+        code.http_status(),
+        refused.status,
+        String::from_utf8_lossy(&refused.body)
+    );
+    refused
+}
