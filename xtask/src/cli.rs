@@ -27,11 +27,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make stand-ins for the container images from Debian packages, where no image registry can be reached
+    Images {
+        /// Make them again even when they are there
+        #[arg(long)]
+        force: bool,
+    },
     /// Checks that need no test run
     Tidy {
         /// Write the generated parts instead of comparing them
         #[arg(long)]
         write: bool,
+    },
+    /// Write the published schemas to docs/schema
+    Schema {
+        /// Compare instead of writing
+        #[arg(long)]
+        check: bool,
     },
     /// Exactly what CI runs after its bootstrap
     Ci,

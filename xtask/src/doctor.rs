@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::images;
 use crate::provision::{self, DEBOOTSTRAP, POSTGRES, REDIS, Tool};
 
 /// One thing looked for.
@@ -82,9 +83,8 @@ fn look() -> Vec<Finding> {
         detail: engine.unwrap_or_else(|| "services as containers".to_owned()),
         get: Some("apt-get install docker.io (processes do as well)".to_owned()),
     });
-    for image in ["postgres", "redis", "server"] {
-        let image = format!("kingsguard/{image}:local");
-        let id = first_line("docker", &["image", "inspect", "--format", "{{.Id}}", &image]).filter(|_| there);
+    for image in [images::POSTGRES, images::REDIS, images::SERVER] {
+        let id = first_line("docker", &["image", "inspect", "--format", "{{.Id}}", image]).filter(|_| there);
         findings.push(Finding {
             name: format!("image {image}"),
             there: id.is_some(),

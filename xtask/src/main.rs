@@ -9,6 +9,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod apt_sources;
 mod category;
 mod ci;
 mod cli;
@@ -17,6 +18,7 @@ mod doctor;
 mod environment;
 mod exit;
 mod history;
+mod images;
 mod invocation;
 mod junit;
 mod leftovers;
@@ -29,6 +31,7 @@ mod provision;
 mod readme;
 mod results;
 mod revision;
+mod schema;
 mod signals;
 mod stack;
 mod suite_run;
@@ -77,6 +80,8 @@ fn run(arguments: &[String]) -> Result<Exit> {
         Command::Test(args) => suite_run::test(&workspace, &args),
         Command::Ci => ci::run(&workspace),
         Command::Doctor { json } => doctor::run(json),
+        Command::Images { force } => images::run(&workspace, force),
+        Command::Schema { check } => schema::run(check).map(|()| Exit::Passed),
         Command::Tidy { write } => tidy::run(&workspace, write),
         Command::List { json: true } => {
             println!("{}", list::json()?);

@@ -11,7 +11,7 @@ use kingsguard_report::Summary;
 use kingsguard_report::summary::SUMMARY_VERSION;
 
 use crate::category::{Build, Category, Needs};
-use crate::cli::TestArgs;
+use crate::cli::{Services, TestArgs};
 use crate::environment::Environment;
 use crate::exit::{Exit, Stop};
 use crate::invocation::{self, Terms};
@@ -23,7 +23,7 @@ use crate::stack::{self, Stack};
 use crate::tally::Tally;
 use crate::verdict::{Facts, judge};
 use crate::workspace::Workspace;
-use crate::{console, history, junit, leftovers, provision, revision, signals};
+use crate::{console, history, images, junit, leftovers, provision, revision, signals};
 
 /// One execution of categories.
 struct SuiteRun<'a> {
@@ -199,6 +199,9 @@ impl SuiteRun<'_> {
             return Ok(None);
         }
         let build = self.plan.builds().first().copied().unwrap_or(Build::Debug);
+        if self.may_use_containers() {
+            images::refresh_server(self.workspace, build)?;
+        }
         stack::sweep(self.workspace, build)?;
         let stack = Stack::up(
             self.workspace,
@@ -208,6 +211,11 @@ impl SuiteRun<'_> {
         )?;
         self.provider.clone_from(&stack.provider);
         Ok(Some(stack))
+    }
+
+    /// Where containers may be chosen and stand-ins are there, the backend's image must hold what was just built.
+    fn may_use_containers(&self) -> bool {
+        matches!(self.args.services, Services::Auto | Services::Containers) && images::base_is_there()
     }
 
     fn run_waves(&mut self, listed: &[Listed], stack: Option<&Stack>) -> Result<()> {
@@ -322,6 +330,9 @@ impl SuiteRun<'_> {
                 "({filterset}) & package(={}) & test(/^wire::/)",
                 crate::category::SUITES
             );
+        }
+        if self.provider == "containers" {
+            images::refresh_server(self.workspace, wave.build)?;
         }
         let choice = Choice {
             build: wave.build,
