@@ -2,6 +2,7 @@
 
 mod bodies;
 mod decode;
+mod fields;
 mod hostile;
 mod round_trip;
 mod samples;
