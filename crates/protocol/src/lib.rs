@@ -29,7 +29,8 @@
 //! # Where to start
 //!
 //! [`Event`] is what a run says, [`ControlFrame`] what a backend says outside the log, [`ServerFrame`] reads either,
-//! [`ClientMessage`] is what a client says, and [`ErrorCode`] is how a backend says no.
+//! [`ClientMessage`] is what a client says, [`decode`] how that is read and refused, [`ErrorCode`] how a backend says no,
+//! and [`schema`] what clients in other languages need of all this.
 
 pub mod client;
 pub mod close;

@@ -353,14 +353,8 @@ impl<'t> Scanner<'t> {
                     if !self.rest().starts_with("\\u") {
                         return Ok(Some(SURROGATE));
                     }
-                    let low_at = self.at;
                     self.at += 1;
-                    if !matches!(self.code_unit()?, 0xDC00..=0xDFFF) {
-                        // It may itself begin a pair.
-                        self.at = low_at;
-                        return Ok(Some(SURROGATE));
-                    }
-                    Ok(None)
+                    Ok((!matches!(self.code_unit()?, 0xDC00..=0xDFFF)).then_some(SURROGATE))
                 }
                 _ => Ok(None),
             },
