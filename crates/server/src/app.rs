@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::limiter::Limiter;
 use crate::store::Store;
+use crate::threads::Threads;
 
 /// One node. Shared as `Arc<App>`.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct App {
     pub auth: Auth,
     /// Limits of rate and number.
     pub limiter: Limiter,
+    /// What users do with their threads.
+    pub threads: Threads,
     /// Whether the node stops.
     pub drain: Drain,
 }
@@ -37,6 +40,7 @@ impl App {
         let broker = Broker::new(&config)?;
         let auth = Auth::new(Arc::clone(&config), store.clone(), broker.clone())?;
         let limiter = Limiter::new(&config);
+        let threads = Threads::new(store.clone(), config.threads_per_user_max);
         let drain = Drain::new(config.drain_deadline);
         Ok(Arc::new(Self {
             config,
@@ -44,6 +48,7 @@ impl App {
             broker,
             auth,
             limiter,
+            threads,
             drain,
         }))
     }

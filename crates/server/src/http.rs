@@ -5,6 +5,8 @@ mod extract;
 mod listener;
 mod openapi;
 mod operations;
+mod query;
+mod threads;
 mod tickets;
 
 use std::sync::Arc;
@@ -35,6 +37,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/auth/logout", post(accounts::logout))
         .route("/auth/me", get(accounts::me))
         .route("/api/websocket/ticket", post(tickets::issue))
+        .route("/api/threads", get(threads::list).post(threads::create))
+        .route("/api/threads/{thread_id}", get(threads::get).patch(threads::rename))
+        .route("/api/threads/{thread_id}/messages", get(threads::messages))
         .route("/api/openapi.json", get(openapi::document))
         .route("/health", get(operations::health))
         .route("/health/live", get(operations::live))

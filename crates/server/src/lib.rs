@@ -21,6 +21,7 @@ pub mod serve;
 pub mod session;
 pub mod store;
 pub mod telemetry;
+pub mod threads;
 
 pub use serve::serve;
 

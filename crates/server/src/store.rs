@@ -109,6 +109,12 @@ impl Store {
         *self.migrated.borrow()
     }
 
+    /// Waits until the migrations ran.
+    pub async fn migrated(&self) {
+        // `self` holds the sender, so the wait cannot fail.
+        drop(self.migrated.subscribe().wait_for(|migrated| *migrated).await);
+    }
+
     /// Refuses work before the migrations ran.
     ///
     /// # Errors

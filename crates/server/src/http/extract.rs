@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use futures_util::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderMap, header};
-use kingsguard_protocol::ErrorCode;
 use kingsguard_protocol::decode::RequestBody;
+use kingsguard_protocol::{ErrorCode, RunId, ThreadId};
 
 use crate::app::App;
 use crate::auth::{Identity, carrier};
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::threads::could_be_id;
 
 /// How much of a body that is too large is read on, so that its sender, who reads only after writing, sees the refusal.
 const DISCARDED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -61,6 +62,37 @@ impl FromRequestParts<Arc<App>> for ClientAddress {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let ConnectInfo(peer) = peer.ok_or_else(|| ApiError::internal("the listener named no peer"))?;
         Ok(Self::of(*peer, &parts.headers, &app.config))
+    }
+}
+
+/// The thread that a path names; whether the user has it is judged later.
+#[derive(Debug)]
+pub struct ThreadInPath(pub ThreadId);
+
+impl FromRequestParts<Arc<App>> for ThreadInPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        match Path::<String>::from_request_parts(parts, app).await {
+            Ok(Path(text)) => Ok(Self(ThreadId::from(text))),
+            // Not UTF-8: then it names no thread (ISO-2).
+            Err(_) => Err(ApiError::new(ErrorCode::ThreadNotFound)),
+        }
+    }
+}
+
+/// The run that a path names; whether the user has it is judged later.
+#[derive(Debug)]
+pub struct RunInPath(pub RunId);
+
+impl FromRequestParts<Arc<App>> for RunInPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        match Path::<String>::from_request_parts(parts, app).await {
+            Ok(Path(text)) if could_be_id(&text) => Ok(Self(RunId::from(text))),
+            Ok(_) | Err(_) => Err(ApiError::new(ErrorCode::RunNotFound)),
+        }
     }
 }
 

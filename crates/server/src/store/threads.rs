@@ -100,7 +100,7 @@ pub struct PageStart {
     pub thread_id: ThreadId,
 }
 
-/// Up to `limit` threads of a user, the newest first.
+/// Up to `limit` threads of a user, the newest first. Counted in milliseconds, as the wire and its cursors have them.
 ///
 /// # Errors
 /// The database did not answer.
@@ -115,8 +115,8 @@ pub async fn list(
                 coalesce((SELECT max(seq) FROM events WHERE events.thread_id = threads.thread_id), 0)
          FROM threads
          WHERE user_id = $1 AND listed AND deleted_at IS NULL
-           AND ($2::timestamptz IS NULL OR (updated_at, thread_id) < ($2, $3))
-         ORDER BY updated_at DESC, thread_id DESC LIMIT $4",
+           AND ($2::timestamptz IS NULL OR (date_trunc('milliseconds', updated_at), thread_id) < ($2, $3))
+         ORDER BY date_trunc('milliseconds', updated_at) DESC, thread_id DESC LIMIT $4",
     )
     .bind(user.as_str())
     .bind(start.map(|s| s.updated_at))

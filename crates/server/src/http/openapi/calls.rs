@@ -1,12 +1,14 @@
 //! The table of calls.
 
 use kingsguard_protocol::ErrorCode;
+use kingsguard_protocol::control::ThreadHistory;
 use kingsguard_protocol::http::{
-    HealthResponse, LoginRequest, MeResponse, RefreshRequest, RegisterRequest, TicketRequest, TicketResponse,
-    TokenResponse,
+    CreateThreadRequest, HealthResponse, LoginRequest, MeResponse, RefreshRequest, RegisterRequest,
+    RenameThreadRequest, ThreadPage, ThreadSummary, TicketRequest, TicketResponse, TokenResponse,
 };
+use serde_json::json;
 
-use super::{Access, Call, Content};
+use super::{Access, Call, Content, Parameter};
 
 /// A call that takes nothing and answers 200; the table states what differs.
 fn call(method: &'static str, path: &'static str, summary: &'static str, answers: Content) -> Call {
@@ -27,7 +29,7 @@ fn call(method: &'static str, path: &'static str, summary: &'static str, answers
 
 /// Every call of contract §11 that this backend answers.
 pub(super) fn all() -> Vec<Call> {
-    [accounts(), operations()].into_iter().flatten().collect()
+    [accounts(), threads(), operations()].into_iter().flatten().collect()
 }
 
 fn accounts() -> Vec<Call> {
@@ -112,6 +114,97 @@ fn accounts() -> Vec<Call> {
                 "/api/websocket/ticket",
                 "Gives out a ticket for the WebSocket.",
                 Content::json::<TicketResponse>(),
+            )
+        },
+    ]
+}
+
+fn in_path(name: &'static str, description: &'static str) -> Parameter {
+    Parameter {
+        name,
+        place: "path",
+        description,
+        schema: || json!({ "type": "string" }),
+    }
+}
+
+fn page(rest: [Parameter; 1]) -> Vec<Parameter> {
+    let limit = Parameter {
+        name: "limit",
+        place: "query",
+        description: "Items of the page.",
+        schema: || json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 50 }),
+    };
+    [limit].into_iter().chain(rest).collect()
+}
+
+fn threads() -> Vec<Call> {
+    let thread = || vec![in_path("thread_id", "The thread.")];
+    vec![
+        Call {
+            parameters: page([Parameter {
+                name: "cursor",
+                place: "query",
+                description: "`next_cursor` of the page before.",
+                schema: || json!({ "type": "string" }),
+            }]),
+            refuses: vec![ErrorCode::ValidationError],
+            ..call(
+                "get",
+                "/api/threads",
+                "A page of threads, newest first.",
+                Content::json::<ThreadPage>(),
+            )
+        },
+        Call {
+            takes: vec![Content::json::<CreateThreadRequest>()],
+            takes_nothing_too: true,
+            status: 201,
+            refuses: vec![ErrorCode::QuotaExceeded, ErrorCode::ServiceDraining],
+            ..call(
+                "post",
+                "/api/threads",
+                "Makes a thread.",
+                Content::json::<ThreadSummary>(),
+            )
+        },
+        Call {
+            parameters: thread(),
+            refuses: vec![ErrorCode::ThreadNotFound],
+            ..call(
+                "get",
+                "/api/threads/{thread_id}",
+                "One thread.",
+                Content::json::<ThreadSummary>(),
+            )
+        },
+        Call {
+            parameters: thread(),
+            takes: vec![Content::json::<RenameThreadRequest>()],
+            refuses: vec![ErrorCode::ThreadNotFound],
+            ..call(
+                "patch",
+                "/api/threads/{thread_id}",
+                "Gives it another title.",
+                Content::json::<ThreadSummary>(),
+            )
+        },
+        Call {
+            parameters: thread()
+                .into_iter()
+                .chain(page([Parameter {
+                    name: "before",
+                    place: "query",
+                    description: "Only events with a `seq` below this.",
+                    schema: || json!({ "type": "integer", "minimum": 0 }),
+                }]))
+                .collect(),
+            refuses: vec![ErrorCode::ThreadNotFound, ErrorCode::ValidationError],
+            ..call(
+                "get",
+                "/api/threads/{thread_id}/messages",
+                "Events and messages of a thread, newest last.",
+                Content::json::<ThreadHistory>(),
             )
         },
     ]
