@@ -20,10 +20,12 @@ mod body;
 mod fields;
 mod message;
 mod scan;
+mod usage;
 
 pub use self::body::RequestBody;
 pub use self::message::{BATCH_MESSAGES_MAX, PAGE_LIMIT_MAX, REASON_CHARS_MAX, RESUME_THREADS_MAX, TITLE_CHARS_MAX};
 pub use self::scan::NESTING_LEVELS_MAX;
+pub use self::usage::{USAGE_COUNT_MAX, USAGE_TEXT_CHARS_MAX};
 
 use std::fmt;
 

@@ -105,7 +105,7 @@ fn or_empty(text: &str) -> &str {
     if text.trim().is_empty() { "{}" } else { text }
 }
 
-fn read<T>(text: &str, body: impl FnOnce(&Fields<'_>) -> Result<T, Fault>) -> Result<T, DecodeError> {
+pub(super) fn read<T>(text: &str, body: impl FnOnce(&Fields<'_>) -> Result<T, Fault>) -> Result<T, DecodeError> {
     let scan = read_object(text)?;
     body(&scan.fields).map_err(|fault| fault.of_message(None))
 }

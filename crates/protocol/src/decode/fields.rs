@@ -164,6 +164,14 @@ const NAMES: &[&str] = &[
     "refresh_token",
     "ttl_seconds",
     "single_use",
+    "model",
+    "input_tokens",
+    "output_tokens",
+    "latency_ms",
+    "feature",
+    "cost_microusd",
+    "prompt_hash",
+    "success",
 ];
 
 impl<'t> Fields<'t> {

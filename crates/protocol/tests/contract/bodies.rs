@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use kingsguard_protocol::decode::RequestBody;
 use kingsguard_protocol::http::{
-    CreateThreadRequest, LoginRequest, RefreshRequest, RegisterRequest, RenameThreadRequest, TicketRequest,
+    CreateThreadRequest, LoginRequest, RefreshRequest, RegisterRequest, RenameThreadRequest, TicketRequest, UsageRecord,
 };
 use kingsguard_protocol::{ClientBody, ClientMessage, DecodeError};
 use pretty_assertions::assert_eq;
@@ -101,6 +101,49 @@ fn a_body_whose_fields_are_all_optional_may_be_absent() {
         LoginRequest::decode(""),
         Err(DecodeError::Json { line: 1, column: 1, .. })
     ));
+}
+
+#[test]
+fn a_usage_record_is_judged_field_by_field() {
+    let row = |change: &str| {
+        let mut row = serde_json::json!({
+            "timestamp": "2026-01-31T08:15:30", "model": "m", "input_tokens": 1, "output_tokens": 2, "latency_ms": 3
+        });
+        let change: serde_json::Value = serde_json::from_str(change).expect("JSON");
+        for (key, value) in change.as_object().expect("an object") {
+            row[key] = value.clone();
+        }
+        row.to_string()
+    };
+    let count = "an integer of 0–1,000,000,000,000";
+    let text = "a string of 1–256 characters";
+    let date = "a date and time such as 2026-01-31T08:15:30Z";
+    for bad in ["null", "7", "\"2026-13-45\"", "\"\""] {
+        check::<UsageRecord>(&row(&format!(r#"{{"timestamp":{bad}}}"#)), "/timestamp", date);
+    }
+    check::<UsageRecord>(&row(r#"{"model":null}"#), "/model", text);
+    for field in ["input_tokens", "output_tokens", "latency_ms"] {
+        for bad in ["null", "-1", "1.5", "\"1\"", "1000000000001"] {
+            check::<UsageRecord>(&row(&format!(r#"{{"{field}":{bad}}}"#)), &format!("/{field}"), count);
+        }
+    }
+    check::<UsageRecord>(&row(r#"{"cost_microusd":-1}"#), "/cost_microusd", count);
+    check::<UsageRecord>(&row(r#"{"feature":7}"#), "/feature", text);
+    check::<UsageRecord>(&row(r#"{"prompt_hash":""}"#), "/prompt_hash", text);
+    check::<UsageRecord>(&row(r#"{"success":"yes"}"#), "/success", "true or false");
+    check::<UsageRecord>("7", "", "an object");
+
+    // What failed has no latency.
+    let record = UsageRecord::decode(&row(r#"{"latency_ms":null,"success":false,"more":{}}"#)).expect("a good row");
+    assert_eq!((record.latency_ms, record.success), (None, Some(false)));
+    let full = row(
+        r#"{"timestamp":"2026-01-31T08:15:30.250Z","feature":"f","cost_microusd":0,"prompt_hash":"p","success":true}"#,
+    );
+    let record = UsageRecord::decode(&full).expect("a good row");
+    assert_eq!(
+        UsageRecord::decode(&serde_json::to_string(&record).expect("written")),
+        Ok(record)
+    );
 }
 
 #[test]
