@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`app::App`].
 
+pub mod agents;
 pub mod app;
 pub mod auth;
 pub mod broker;
@@ -17,11 +18,15 @@ pub mod error;
 pub mod health;
 pub mod http;
 pub mod limiter;
+pub mod model;
+pub mod redact;
 pub mod serve;
 pub mod session;
 pub mod store;
 pub mod telemetry;
 pub mod threads;
+pub mod tools;
+pub mod usage;
 
 pub use serve::serve;
 
