@@ -17,7 +17,7 @@ pub struct StoredFrame {
 
 /// What one node tells all others.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "notice", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// Events of a thread became durable, in rising order without a hole (SEQ-6).
     Events {
