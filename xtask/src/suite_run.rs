@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::results::{Cut, WaveResults};
 use crate::stack::{self, Stack};
 use crate::tally::Tally;
+use crate::tidy::Inventory;
 use crate::verdict::{Facts, judge};
 use crate::workspace::Workspace;
 use crate::{console, history, images, junit, leftovers, provision, revision, signals};
@@ -108,6 +109,7 @@ impl SuiteRun<'_> {
         self.build_time = self.clock.elapsed();
 
         let listed = self.list()?;
+        self.compare_with_inventory(&listed)?;
         let selected: Vec<&Listed> = listed.iter().filter(|listed| self.is_selected(listed)).collect();
         self.facts.selected = selected.len();
         if selected.is_empty() {
@@ -171,6 +173,22 @@ impl SuiteRun<'_> {
             );
         }
         Ok(all)
+    }
+
+    /// Tests that vanished from a binary (a file that no `mod` names any more) are found here, where binaries speak.
+    fn compare_with_inventory(&mut self, listed: &[Listed]) -> Result<()> {
+        if self.args.pattern.is_some() {
+            // A pattern keeps whole binaries out of nextest's list.
+            return Ok(());
+        }
+        for (name, least) in Inventory::read(self.workspace)?.0 {
+            let held = listed.iter().filter(|one| one.category.name == name).count();
+            if self.plan.categories().any(|category| category.name == name) && held < least {
+                let why = format!("{name} lists {held} tests, its inventory says at least {least}");
+                self.facts.contradictions.push(why);
+            }
+        }
+        Ok(())
     }
 
     fn filterset<'c>(&self, categories: impl Iterator<Item = &'c Category>) -> String {

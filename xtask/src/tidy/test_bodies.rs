@@ -1,0 +1,133 @@
+//! Every test claims something, none is ignored, none sleeps for effect.
+
+use super::Faults;
+use super::rust_source::{RustSource, TestFn};
+
+/// Words that make a claim: when they do not hold, the test fails.
+const CLAIMS: &[&str] = &[
+    "assert",
+    "panic!",
+    "unreachable!",
+    ".expect(",
+    "expect_err(",
+    "snapshot!",
+    "check!(",
+    "bail!(",
+];
+
+/// Stands beside a sleep that has a reason, and gives it.
+const SLEEP_MARK: &str = "// sleeps because ";
+
+pub fn check(source: &RustSource, faults: &mut Faults) {
+    for test in source.tests() {
+        let place = format!("{}:{}: {}", source.path.display(), test.line, test.name);
+        if test.name.starts_with("test_") {
+            faults.push(format!("{place} is a claim in the present tense, without `test_`"));
+        }
+        if test.attributes.contains("#[ignore") {
+            faults.push(format!("{place} is ignored"));
+        }
+        if !claims(&test.body) && !calls_what_claims(source, test) {
+            faults.push(format!("{place} asserts nothing"));
+        }
+    }
+    if source.path.starts_with("tests") {
+        check_sleeps(source, faults);
+    }
+}
+
+fn claims(body: &str) -> bool {
+    CLAIMS.iter().any(|claim| body.contains(claim))
+}
+
+/// One level deep, in the same file: `fn check(input, expected)` with a table of tests above it.
+fn calls_what_claims(source: &RustSource, test: &TestFn) -> bool {
+    let called = |name: &str| {
+        let call = format!("{name}(");
+        test.body.match_indices(&call).any(|(at, _)| {
+            !test.body[..at]
+                .chars()
+                .next_back()
+                .is_some_and(|before| before.is_alphanumeric() || before == '_')
+        })
+    };
+    source
+        .functions()
+        .iter()
+        .any(|(name, body)| *name != test.name && claims(body) && called(name))
+}
+
+/// In the suites time passes by conditions. Waiting for a state with a deadline belongs to the kit.
+fn check_sleeps(source: &RustSource, faults: &mut Faults) {
+    let lines: Vec<&str> = source.text.lines().collect();
+    for (number, line) in source
+        .code
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.contains("sleep("))
+    {
+        let from = number.saturating_sub(2);
+        let excused = lines[from..=number.min(lines.len() - 1)]
+            .iter()
+            .any(|near| near.contains(SLEEP_MARK));
+        if !excused {
+            let place = format!("{}:{}", source.path.display(), number + 1);
+            faults.push(format!(
+                "{place}: `{}`: wait for a state, or say `{SLEEP_MARK}…`",
+                line.trim()
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use std::path::Path;
+
+    fn faults(path: &str, text: &str) -> usize {
+        let mut faults = Faults::new();
+        check(&RustSource::new(Path::new(path), text.to_owned()), &mut faults);
+        faults.len()
+    }
+
+    #[test]
+    fn a_test_that_claims_nothing_is_a_fault() {
+        let cases = [
+            ("#[test]\nfn a() { assert_eq!(1, 1); }", 0),
+            ("#[test]\nfn a() { run(); }", 1),
+            ("#[test]\nfn a() { // assert!\n run(\"assert!\"); }", 1),
+            ("#[test]\nfn a() { check(1); }\nfn check(n: u8) { assert!(n > 0); }", 0),
+            (
+                "#[test]\nfn a() { recheck(1); }\nfn check(n: u8) { assert!(n > 0); }",
+                1,
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(faults("crates/x/src/lib.rs", text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ignored_test_is_a_fault() {
+        assert_eq!(
+            faults("tests/unit/main.rs", "#[test]\n#[ignore]\nfn a() { assert!(x); }"),
+            1
+        );
+    }
+
+    #[test]
+    fn a_sleep_needs_a_reason_in_the_suites() {
+        let sleeping = |reason: &str| format!("#[test]\nfn a() {{\n  {reason}\n  sleep(T);\n  assert!(x);\n}}");
+        assert_eq!(faults("tests/unit/main.rs", &sleeping("")), 1);
+        assert_eq!(
+            faults(
+                "tests/unit/main.rs",
+                &sleeping("// sleeps because the clause is about silence")
+            ),
+            0
+        );
+        assert_eq!(faults("crates/x/src/lib.rs", &sleeping("")), 0);
+    }
+}
