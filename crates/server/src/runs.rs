@@ -4,6 +4,7 @@ mod execution;
 pub mod sink;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,8 @@ struct Inner {
     times: RunTimes,
     open_max: usize,
     node_id: String,
+    /// The node has had its lease: without one other nodes would take its runs.
+    leased: AtomicBool,
     open: Mutex<Open>,
     /// Wakes whoever waits for the last run to end.
     ended: Notify,
@@ -91,32 +94,29 @@ struct Queued {
 }
 
 impl Runs {
-    /// Starts accepting runs, and the task that keeps this node's lease.
-    ///
-    /// # Errors
-    /// The database did not answer: without a lease other nodes would take this node's runs.
-    pub async fn start(
+    /// Starts the task that keeps this node's lease; runs are accepted as soon as it has one.
+    #[must_use]
+    pub fn start(
         store: Store,
         bridge: Bridge,
         registry: Arc<AgentRegistry>,
         times: RunTimes,
         open_max: usize,
-        node_id: String,
-    ) -> Result<Self, sqlx::Error> {
-        runs::renew_lease(store.pool(), &node_id, LEASE).await?;
-        let open = Mutex::new(Open::default());
+    ) -> Self {
         let inner = Arc::new(Inner {
             store,
             bridge,
             registry,
             times,
             open_max,
-            node_id,
-            open,
+            // New at each start: a restarted node must find the runs of its former self as another's.
+            node_id: format!("node_{}", uuid::Uuid::now_v7()),
+            leased: AtomicBool::new(false),
+            open: Mutex::new(Open::default()),
             ended: Notify::new(),
         });
         tokio::spawn(inner.clone().keep_lease());
-        Ok(Self { inner })
+        Self { inner }
     }
 
     /// Accepts a message that starts a run; it is durable when this returns (MSG-5). A repeat names the first run,
@@ -157,6 +157,9 @@ impl Runs {
         }
         if inner.lock().draining {
             return Err(ApiError::new(ErrorCode::ServiceDraining));
+        }
+        if !inner.leased.load(Ordering::Relaxed) {
+            return Err(ApiError::new(ErrorCode::DatabaseUnavailable));
         }
         limit()?;
         if inner.lock().signals.len() >= inner.open_max {
@@ -352,6 +355,7 @@ impl Inner {
     }
 
     async fn keep_lease(self: Arc<Self>) {
+        self.store.migrated().await;
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut renewed_since = Instant::now();
@@ -374,6 +378,7 @@ impl Inner {
             return Ok(()); // the lease was given up
         }
         let peers = runs::renew_lease(self.store.pool(), &self.node_id, LEASE).await?;
+        self.leased.store(true, Ordering::Relaxed);
         self.bridge.set_peers(peers);
         for (run, stop) in runs::stop_requests(self.store.pool(), &self.node_id).await? {
             self.clone().signal(&run, Signal::Stop(stop));
