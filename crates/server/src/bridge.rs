@@ -30,10 +30,8 @@ pub use self::writer::{AppendError, StoredEvent};
 use self::writer::{Deliver, Submission, Writer};
 use crate::broker::Broker;
 use crate::error::ApiError;
-use crate::store::{events, threads};
+use crate::store::{Store, events, threads};
 
-/// Events that may wait for the writer; past it whoever appends waits (bounded by its run's deadline).
-const QUEUE_MAX: usize = 16_384;
 /// Events that one read of a log brings.
 const PAGE: i64 = 500;
 /// How often the logs of followed threads are compared with what was delivered, while other nodes are alive: the bound
@@ -190,9 +188,12 @@ impl Inner {
 
 impl Bridge {
     /// Starts the writer and the tasks that listen to other nodes; they end with the process.
+    ///
+    /// At most `queue_max` events wait for the writer; past it whoever appends waits (bounded by its run's deadline).
     #[must_use]
-    pub fn start(pool: PgPool, broker: Broker, batch_max: usize) -> Self {
-        let (queue, submissions) = mpsc::channel(QUEUE_MAX);
+    pub fn start(store: &Store, broker: Broker, batch_max: usize, queue_max: usize) -> Self {
+        let pool = store.pool().clone();
+        let (queue, submissions) = mpsc::channel(queue_max);
         let (gaps, gap_reader) = mpsc::unbounded_channel();
         let remote = broker.subscribe_events();
         let inner = Arc::new(Inner {
@@ -233,7 +234,7 @@ impl Bridge {
     /// Events that wait for the writer.
     #[must_use]
     pub fn queue_depth(&self) -> usize {
-        QUEUE_MAX - self.queue.capacity()
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// Prepares that a connection follows threads: says where each stands, and holds its events back until

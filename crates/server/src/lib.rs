@@ -11,6 +11,7 @@
 pub mod agents;
 pub mod app;
 pub mod auth;
+pub mod bridge;
 pub mod broker;
 pub mod config;
 pub mod drain;
@@ -20,6 +21,7 @@ pub mod http;
 pub mod limiter;
 pub mod model;
 pub mod redact;
+pub mod runs;
 pub mod serve;
 pub mod session;
 pub mod store;

@@ -13,7 +13,7 @@ use kingsguard_protocol::control::{RunPhase, RunState};
 use kingsguard_protocol::http::RunResponse;
 use kingsguard_protocol::{ErrorCode, MessageId, RunId, ThreadId, Timestamp, UserId};
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::execution::RunTimes;
 use self::execution::{Execution, Signal};
@@ -23,11 +23,8 @@ use crate::error::ApiError;
 use crate::store::Store;
 use crate::store::runs::{self, Known, NewRun, OwnedRun, StopRequest};
 
-/// How often a node renews its lease, looks for stop requests and for runs of dead nodes. With [`LEASE`] it bounds how
-/// long a dead node's runs stay open (SEQ-9: 5 s).
-const ROUND: Duration = Duration::from_millis(500);
-/// How long a node that says nothing counts as alive.
-const LEASE: Duration = Duration::from_millis(2500);
+/// In each lease a node renews it so many times, looks for stop requests and for runs of dead nodes.
+const ROUNDS_PER_LEASE: u32 = 6;
 /// Runs taken over in one round.
 const TAKE_OVER_MAX: i64 = 256;
 /// A run that is this node's, open, and not known here for so long was accepted while the connection to Postgres broke.
@@ -57,6 +54,19 @@ pub struct Accepted {
     pub repeated: bool,
 }
 
+/// The bounds of a node's runs.
+#[derive(Clone, Copy, Debug)]
+pub struct RunBounds {
+    /// How long a run may take, and how it stays in touch.
+    pub times: RunTimes,
+    /// Runs that are executed at the same time.
+    pub concurrent_max: usize,
+    /// Runs of one thread that may wait for their turn.
+    pub queued_per_thread_max: usize,
+    /// How long a node that says nothing counts as alive; with the time to notice it must stay below the 5 s of SEQ-9.
+    pub lease: Duration,
+}
+
 /// Accepts, executes and ends runs. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Runs {
@@ -68,8 +78,8 @@ struct Inner {
     store: Store,
     bridge: Bridge,
     registry: Arc<AgentRegistry>,
-    times: RunTimes,
-    open_max: usize,
+    bounds: RunBounds,
+    turns: Semaphore,
     node_id: String,
     /// The node has had its lease: without one other nodes would take its runs.
     leased: AtomicBool,
@@ -96,19 +106,13 @@ struct Queued {
 impl Runs {
     /// Starts the task that keeps this node's lease; runs are accepted as soon as it has one.
     #[must_use]
-    pub fn start(
-        store: Store,
-        bridge: Bridge,
-        registry: Arc<AgentRegistry>,
-        times: RunTimes,
-        open_max: usize,
-    ) -> Self {
+    pub fn start(store: Store, bridge: Bridge, registry: Arc<AgentRegistry>, bounds: RunBounds) -> Self {
         let inner = Arc::new(Inner {
             store,
             bridge,
             registry,
-            times,
-            open_max,
+            bounds,
+            turns: Semaphore::new(bounds.concurrent_max),
             // New at each start: a restarted node must find the runs of its former self as another's.
             node_id: format!("node_{}", uuid::Uuid::now_v7()),
             leased: AtomicBool::new(false),
@@ -162,7 +166,8 @@ impl Runs {
             return Err(ApiError::new(ErrorCode::DatabaseUnavailable));
         }
         limit()?;
-        if inner.lock().signals.len() >= inner.open_max {
+        let queued = inner.lock().waiting.get(&thread_id).map_or(0, VecDeque::len);
+        if queued >= inner.bounds.queued_per_thread_max {
             return Err(ApiError::rate_limited(Duration::from_secs(1)));
         }
         let run_id = RunId::generate();
@@ -317,11 +322,12 @@ impl Inner {
 
     async fn execute(self: Arc<Self>, Queued { run, signal }: Queued) {
         let run_id = run.run_id.clone();
+        let turn = self.turns.acquire().await;
         let execution = Execution {
             store: self.store.clone(),
             bridge: self.bridge.clone(),
             registry: self.registry.clone(),
-            times: self.times,
+            times: self.bounds.times,
             run,
             signal,
         };
@@ -329,6 +335,7 @@ impl Inner {
         if let Err(error) = tokio::spawn(execution.finish()).await {
             tracing::error!(run_id = %run_id, error = %error, "run's execution panicked");
         }
+        drop(turn);
         self.lock().signals.remove(&run_id);
         self.ended.notify_waiters();
     }
@@ -356,17 +363,17 @@ impl Inner {
 
     async fn keep_lease(self: Arc<Self>) {
         self.store.migrated().await;
-        let mut rounds = tokio::time::interval(ROUND);
+        let mut rounds = tokio::time::interval(self.bounds.lease / ROUNDS_PER_LEASE);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut renewed_since = Instant::now();
         let mut renewed_at = Instant::now();
         loop {
             rounds.tick().await;
             // After an outage of Postgres every lease is over: the other nodes get the time to renew theirs first.
-            if renewed_at.elapsed() > LEASE {
+            if renewed_at.elapsed() > self.bounds.lease {
                 renewed_since = Instant::now();
             }
-            match self.clone().round(renewed_since.elapsed() >= LEASE).await {
+            match self.clone().round(renewed_since.elapsed() >= self.bounds.lease).await {
                 Ok(()) => renewed_at = Instant::now(),
                 Err(error) => tracing::warn!(error = %error, "lease not renewed, trying again"),
             }
@@ -377,7 +384,7 @@ impl Inner {
         if self.lock().draining && self.lock().signals.is_empty() {
             return Ok(()); // the lease was given up
         }
-        let peers = runs::renew_lease(self.store.pool(), &self.node_id, LEASE).await?;
+        let peers = runs::renew_lease(self.store.pool(), &self.node_id, self.bounds.lease).await?;
         self.leased.store(true, Ordering::Relaxed);
         self.bridge.set_peers(peers);
         for (run, stop) in runs::stop_requests(self.store.pool(), &self.node_id).await? {

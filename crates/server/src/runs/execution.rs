@@ -143,7 +143,7 @@ impl Execution {
             status: StartedStatus::Started,
             message: format!("Working on: {}", excerpt(&self.run.input)),
             context: StartedContext {
-                agent_names: self.registry.plan(&job),
+                agent_names: self.registry.plan(&job).await,
                 thread_title: self.thread_title().await?,
                 input_chars: self.run.input.chars().count() as u64,
             },
