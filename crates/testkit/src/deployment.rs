@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::provider::containers::BackendContainer;
 use crate::provider::processes::{Launch, Running, free_port};
 use crate::provider::server_binary;
-use crate::stack::{BackendKind, Stack, with_database};
+use crate::stack::{BackendKind, Stack, delete_keys, with_database};
 
 /// A backend of one test: its database, its Redis prefix, its nodes.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl Deployment {
     async fn wait_until_ready(&mut self, index: usize) -> Result<()> {
         let node = self.node_mut(index)?;
         let url = format!("http://127.0.0.1:{}/health/ready", node.port);
-        let client = reqwest_client();
+        let client = plain_client();
         let ready = || async {
             let answer = client
                 .get(&url)
@@ -316,7 +316,7 @@ impl Deployment {
     /// A service refuses.
     pub async fn forget(&self) -> Result<()> {
         self.stack.drop_database(&self.name).await?;
-        self.stack.delete_keys(&self.name).await
+        delete_keys(&self.stack.redis_url, &self.name).await
     }
 }
 
@@ -349,7 +349,8 @@ fn test_settings() -> BTreeMap<String, String> {
     .collect()
 }
 
-fn reqwest_client() -> reqwest::Client {
+/// A client that asks a backend whether it is ready.
+pub(crate) fn plain_client() -> reqwest::Client {
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder()
         .no_proxy()

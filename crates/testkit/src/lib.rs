@@ -54,6 +54,7 @@ pub mod run_view;
 pub mod sample;
 mod session;
 pub mod stack;
+pub mod supervisor;
 pub mod timing;
 pub mod user;
 pub mod validate;

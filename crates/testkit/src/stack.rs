@@ -178,40 +178,40 @@ impl Stack {
             .await
             .context("connecting to Postgres")
     }
+}
 
-    /// Deletes every Redis key under a prefix.
-    ///
-    /// # Errors
-    /// Redis does not answer.
-    pub async fn delete_keys(&self, prefix: &str) -> Result<()> {
-        let client = redis::Client::open(self.redis_url.as_str()).context("reading the Redis address")?;
-        let mut connection = client
-            .get_multiplexed_async_connection()
+/// Deletes every Redis key under a prefix.
+///
+/// # Errors
+/// Redis does not answer.
+pub async fn delete_keys(redis_url: &str, prefix: &str) -> Result<()> {
+    let client = redis::Client::open(redis_url).context("reading the Redis address")?;
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .context("connecting to Redis")?;
+    let mut cursor = 0u64;
+    loop {
+        let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(format!("{prefix}*"))
+            .arg("COUNT")
+            .arg(500)
+            .query_async(&mut connection)
             .await
-            .context("connecting to Redis")?;
-        let mut cursor = 0u64;
-        loop {
-            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg("MATCH")
-                .arg(format!("{prefix}*"))
-                .arg("COUNT")
-                .arg(500)
+            .context("listing keys")?;
+        if !keys.is_empty() {
+            let _: u64 = redis::cmd("UNLINK")
+                .arg(keys)
                 .query_async(&mut connection)
                 .await
-                .context("listing keys")?;
-            if !keys.is_empty() {
-                let _: u64 = redis::cmd("UNLINK")
-                    .arg(keys)
-                    .query_async(&mut connection)
-                    .await
-                    .context("deleting keys")?;
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
+                .context("deleting keys")?;
         }
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
     }
 }
 

@@ -5,10 +5,21 @@
 //! was cut, a moment in which the test's own process stood still) and says `not judged, because`; it never passes such a
 //! thing, and never blames a backend for it. There are no tolerances beyond the contract's.
 
+mod connection;
+mod disclosure;
+mod errors;
 mod events;
+mod handshake;
+mod isolation;
+mod limits;
 mod log;
 mod order;
 mod reading;
+mod sequence;
+mod timing;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -150,8 +161,16 @@ pub fn judge(recording: &Recording) -> Judgement {
         frames_judged: reading.received_frames(),
         ..Judgement::default()
     };
+    connection::judge(&reading, &mut judgement);
+    handshake::judge(&reading, &mut judgement);
     events::judge(&reading, &mut judgement);
+    sequence::judge(&reading, &mut judgement);
     order::judge(&reading, &mut judgement);
+    isolation::judge(&reading, &mut judgement);
+    disclosure::judge(&reading, &mut judgement);
+    errors::judge(&reading, &mut judgement);
+    timing::judge(&reading, &mut judgement);
+    limits::judge(&reading, &mut judgement);
     judgement
 }
 
@@ -160,5 +179,7 @@ pub fn judge(recording: &Recording) -> Judgement {
 #[must_use]
 pub fn under_way(recording: &Recording) -> Option<String> {
     let reading = Reading::of(recording);
-    order::under_way(&reading)
+    errors::under_way(&reading)
+        .or_else(|| order::under_way(&reading))
+        .or_else(|| sequence::under_way(&reading))
 }

@@ -1,0 +1,154 @@
+//! Postgres and Redis for a suite run: started once, shared by its tests, gone with it.
+#![allow(clippy::print_stdout)] // it speaks to people and to the runner
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use kingsguard_testkit::provider::ProviderChoice;
+use kingsguard_testkit::provider::processes::tail;
+use kingsguard_testkit::stack::{STACK_VARIABLE, Stack};
+use kingsguard_testkit::supervisor;
+
+/// The exit code for services that cannot be had, the same as the runner's.
+const SERVICES_UNAVAILABLE: u8 = 4;
+
+/// Postgres and Redis for a suite run: started once, shared by its tests, gone with it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a stack that lives as long as its owner, and print where it is.
+    Up {
+        /// Who gives the services.
+        #[arg(long, value_enum, env = "KINGSGUARD_SERVICES", default_value = "auto")]
+        services: ProviderChoice,
+        /// The process whose end is the stack's end; the parent by default.
+        #[arg(long)]
+        owner_pid: Option<u32>,
+        /// Print the stack as one line of JSON instead of the path of its file.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop the stack that KINGSGUARD_STACK names, and remove everything of it.
+    Down {
+        /// The stack's file.
+        #[arg(long, env = STACK_VARIABLE)]
+        stack: PathBuf,
+    },
+    /// Say which stacks there are.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the services' last words.
+    Logs {
+        /// The stack's file.
+        #[arg(long, env = STACK_VARIABLE)]
+        stack: PathBuf,
+    },
+    /// Remove what dead suite runs left.
+    Sweep,
+    /// Keep a stack; `up` starts this.
+    #[command(hide = true)]
+    Supervise {
+        /// The stack's folder.
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_up = matches!(arguments.command, Command::Up { .. });
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kingsguard-stack: {error:#}");
+            ExitCode::from(if is_up { SERVICES_UNAVAILABLE } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Up {
+            services,
+            owner_pid,
+            json,
+        } => {
+            // What a dead run left must not be in the way of this one, nor stay for ever.
+            if let Err(error) = supervisor::sweep() {
+                eprintln!("kingsguard-stack: sweeping leftovers: {error:#}");
+            }
+            let owner_pid = owner_pid.unwrap_or_else(std::os::unix::process::parent_id);
+            let (stack, path) = supervisor::up(services, owner_pid)?;
+            tell_nextest(&path)?;
+            if json {
+                println!("{}", serde_json::to_string(&stack).context("writing JSON")?);
+            } else {
+                println!("{}", path.display());
+            }
+            Ok(())
+        }
+        Command::Down { stack } => supervisor::down(&stack),
+        Command::Status { json } => {
+            let stacks = supervisor::stacks();
+            if json {
+                let states: Vec<_> = stacks.iter().map(|(_, state)| state).collect();
+                println!("{}", serde_json::to_string(&states).context("writing JSON")?);
+                return Ok(());
+            }
+            if stacks.is_empty() {
+                println!("no stack");
+            }
+            for (folder, state) in stacks {
+                let life = if state.is_alive() {
+                    "running"
+                } else {
+                    "left behind; `sweep` removes it"
+                };
+                println!("{} {} {life} {}", state.suite_run, state.services, folder.display());
+            }
+            Ok(())
+        }
+        Command::Logs { stack } => {
+            let stack = Stack::read(&stack)?;
+            for name in ["postgres.log", "redis.log", "template.log", "supervisor.log"] {
+                let log = stack.folder.join(name);
+                if log.is_file() {
+                    println!("==> {} <==\n{}", log.display(), tail(&log));
+                }
+            }
+            Ok(())
+        }
+        Command::Sweep => {
+            for suite_run in supervisor::sweep()? {
+                println!("swept {suite_run}");
+            }
+            Ok(())
+        }
+        Command::Supervise { folder } => supervisor::supervise(&folder),
+    }
+}
+
+/// As a set-up script of nextest, hands the stack to every test.
+fn tell_nextest(stack: &std::path::Path) -> Result<()> {
+    let Some(file) = std::env::var_os("NEXTEST_ENV") else {
+        return Ok(());
+    };
+    let mut file = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(&file)
+        .with_context(|| format!("opening {}", PathBuf::from(&file).display()))?;
+    writeln!(file, "{STACK_VARIABLE}={}", stack.display()).context("handing the stack to nextest")
+}

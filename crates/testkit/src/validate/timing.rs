@@ -1,0 +1,191 @@
+//! TIM-1, TIM-2, TIM-4: acceptance, beginning, silence and end of a run in time.
+//!
+//! Times are those of arrival. Where the test's own process stood still for a moment, they say nothing and are not judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Judgement;
+use super::log::{runs, thread_logs};
+use super::reading::{ConnectionReading, Frame, Reading};
+
+const ACCEPTED_WITHIN_US: u64 = 500_000;
+const STARTED_WITHIN_US: u64 = 1_000_000;
+const SILENCE_MAX_US: u64 = 5_000_000;
+
+pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
+    let repeated = repeated_messages(reading);
+    for connection in &reading.connections {
+        judge_acceptance(reading, connection, &repeated, judgement);
+        judge_silence(reading, connection, judgement);
+    }
+    judge_deadlines(reading, judgement);
+}
+
+/// Ids that were sent more than once in the test: only the first one begins a run.
+fn repeated_messages<'a>(reading: &'a Reading<'_>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    let sent = reading
+        .connections
+        .iter()
+        .flat_map(ConnectionReading::sent)
+        .filter_map(|frame| frame.str("message_id"));
+    sent.filter(|id| !seen.insert(*id)).collect()
+}
+
+fn judge_acceptance(
+    reading: &Reading<'_>,
+    connection: &ConnectionReading<'_>,
+    repeated: &BTreeSet<&str>,
+    judgement: &mut Judgement,
+) {
+    let mut sent: BTreeMap<&str, &Frame<'_>> = BTreeMap::new();
+    // When each thread's last run ended, and which runs it still has before the next one.
+    let mut ended_us: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut open: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut awaited: BTreeMap<&str, (&Frame<'_>, &str)> = BTreeMap::new();
+    for frame in &connection.frames {
+        if !frame.is_received() {
+            sent.extend(frame.str("message_id").map(|id| (id, frame)));
+            continue;
+        }
+        if frame.frame_type() == "message_received" {
+            let (Some(cause), Some(run)) = (frame.str("correlation_id"), frame.str("run_id")) else {
+                continue;
+            };
+            let thread = frame.str("thread_id").unwrap_or_default();
+            let Some(request) = sent.get(cause).filter(|_| !repeated.contains(cause)) else {
+                continue;
+            };
+            let took = frame.at_us().saturating_sub(request.at_us());
+            if took > ACCEPTED_WITHIN_US {
+                if reading.stalled_between(request.at_us(), frame.at_us()) {
+                    judgement.cannot_judge("TIM-1", "the test's own process stood still meanwhile");
+                } else {
+                    let came = format!("it took {} ms", took / 1_000);
+                    judgement.blame(
+                        "TIM-1",
+                        "message_received within 500 ms",
+                        came,
+                        [request.place, frame.place],
+                    );
+                }
+            }
+            awaited.insert(run, (request, thread));
+            open.entry(thread).or_default().insert(run);
+            continue;
+        }
+        let Some(event) = frame.event() else { continue };
+        match event.kind {
+            "agent_started" => {
+                let Some((request, thread)) = awaited.remove(event.run) else {
+                    continue;
+                };
+                let others = open
+                    .get(thread)
+                    .is_some_and(|runs| runs.iter().any(|run| *run != event.run && !awaited.contains_key(run)));
+                let before = ended_us.get(thread).copied().unwrap_or(0);
+                let from_us = request.at_us().max(before);
+                let took = frame.at_us().saturating_sub(from_us);
+                if took > STARTED_WITHIN_US {
+                    if others || reading.stalled_between(from_us, frame.at_us()) {
+                        judgement
+                            .cannot_judge("TIM-1", "another run of the thread, or the test itself, was in the way");
+                    } else {
+                        let came = format!("it took {} ms", took / 1_000);
+                        judgement.blame("TIM-1", "agent_started within 1 s", came, [request.place, frame.place]);
+                    }
+                }
+            }
+            "agent_completed" => {
+                ended_us.insert(event.thread, frame.at_us());
+                if let Some(runs) = open.get_mut(event.thread) {
+                    runs.remove(event.run);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// TIM-2: between `agent_started` and `agent_completed`, as it arrived, and until the capture's end where it is open.
+fn judge_silence(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judgement: &mut Judgement) {
+    let mut last: BTreeMap<&str, &Frame<'_>> = BTreeMap::new();
+    let mut blame = |from: &Frame<'_>, to_us: u64, to: Option<&Frame<'_>>| {
+        let silence = to_us.saturating_sub(from.at_us());
+        if silence <= SILENCE_MAX_US {
+            return;
+        }
+        if reading.stalled_between(from.at_us(), to_us) {
+            judgement.cannot_judge("TIM-2", "the test's own process stood still meanwhile");
+            return;
+        }
+        let came = format!("nothing came for {} ms", silence / 1_000);
+        let frames = std::iter::once(from.place).chain(to.map(|frame| frame.place));
+        judgement.blame("TIM-2", "no silence longer than 5 s in an open run", came, frames);
+    };
+    for event in connection.events() {
+        if let Some(before) = last.get(event.run) {
+            blame(before, event.frame.at_us(), Some(event.frame));
+        }
+        match event.kind {
+            "agent_completed" => {
+                last.remove(event.run);
+            }
+            // Within a replay, arrival says nothing about when it was said; the run counts from its next event on.
+            _ => {
+                last.insert(event.run, event.frame);
+            }
+        }
+    }
+    let ended_elsewhere: BTreeSet<&str> = reading
+        .events()
+        .filter(|event| event.kind == "agent_completed")
+        .map(|event| event.run)
+        .collect();
+    for (run, before) in last {
+        if !ended_elsewhere.contains(run) {
+            blame(before, connection.until_us, None);
+        }
+    }
+}
+
+/// TIM-4: by the backend's own clock, with the one tolerance that the contract gives to durations (ORD-7).
+fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
+    let deadline_ms = reading.recording.facts.run_deadline_ms as f64;
+    let latest_ms = deadline_ms + 50.0 + 0.1 * deadline_ms;
+    for log in thread_logs(reading).values() {
+        for run in runs(reading, log) {
+            let Some(started) = run.events.iter().find(|event| event.kind == "agent_started") else {
+                continue;
+            };
+            let completed = run.events.iter().find(|event| event.kind == "agent_completed");
+            match completed.and_then(|completed| Some((completed, completed.timestamp_ms()? - started.timestamp_ms()?)))
+            {
+                Some((completed, took)) if took as f64 > latest_ms => {
+                    let came = format!("run {} took {took} ms", run.run);
+                    let places = [started.place(), completed.place()];
+                    judgement.blame("TIM-4", format!("a run's end within {deadline_ms} ms"), came, places);
+                }
+                Some(_) => {}
+                None => {
+                    let watched_us = reading
+                        .connections
+                        .iter()
+                        .filter(|connection| connection.events().any(|event| event.run == run.run))
+                        .map(|connection| connection.until_us.saturating_sub(started.frame.at_us()))
+                        .max()
+                        .unwrap_or(0);
+                    if completed.is_none() && watched_us as f64 / 1_000.0 > latest_ms {
+                        let came = format!("run {} is open after {} ms", run.run, watched_us / 1_000);
+                        judgement.blame(
+                            "TIM-4",
+                            format!("a run's end within {deadline_ms} ms"),
+                            came,
+                            [started.place()],
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
