@@ -1,7 +1,7 @@
 //! Postgres and Redis for a suite run, by the test kit's `kingsguard-stack`: this runner starts and stops it,
 //! and knows nothing of how it does it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -18,7 +18,6 @@ pub const BINARY: &str = "kingsguard-stack";
 /// What this runner needs to know of a running stack; the rest of the file is for the tests.
 #[derive(Debug, Deserialize)]
 struct Facts {
-    #[serde(alias = "services")]
     provider: String,
 }
 
@@ -35,11 +34,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    pub fn up(workspace: &Workspace, build: Build, services: Services, file: &Path) -> Result<Self> {
+    pub fn up(workspace: &Workspace, build: Build, services: Services) -> Result<Self> {
         let binary = workspace.binary(build, BINARY);
         let output = workspace
             .command(&binary)
-            .args(["up", "--services", services.word(), "--json", "--owner-pid"])
+            .args(["up", "--services", services.word(), "--owner-pid"])
             .arg(std::process::id().to_string())
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -53,19 +52,15 @@ impl Stack {
             )
             .into());
         }
-        let text = String::from_utf8(output.stdout).context("reading what kingsguard-stack printed")?;
-        let line = text
-            .lines()
-            .rfind(|line| line.trim_start().starts_with('{'))
-            .unwrap_or(&text);
-        let facts: Facts =
-            serde_json::from_str(line).with_context(|| format!("reading the stack's description: {text}"))?;
-        std::fs::write(file, line).with_context(|| format!("writing {}", file.display()))?;
+        let printed = String::from_utf8(output.stdout).context("reading what kingsguard-stack printed")?;
+        let file = PathBuf::from(printed.trim());
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let facts: Facts = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
         Ok(Self {
             binary,
             root: workspace.root.clone(),
             provider: facts.provider,
-            file: file.to_owned(),
+            file,
             stopped: false,
         })
     }

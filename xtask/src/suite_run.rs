@@ -221,12 +221,7 @@ impl SuiteRun<'_> {
             images::refresh_server(self.workspace, build)?;
         }
         stack::sweep(self.workspace, build)?;
-        let stack = Stack::up(
-            self.workspace,
-            build,
-            self.args.services,
-            &self.folder.join("stack.json"),
-        )?;
+        let stack = Stack::up(self.workspace, build, self.args.services)?;
         self.provider.clone_from(&stack.provider);
         Ok(Some(stack))
     }

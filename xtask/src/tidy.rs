@@ -43,8 +43,8 @@ pub fn run(workspace: &Workspace, write: bool) -> Result<Exit> {
     profiles::check(workspace, &mut faults)?;
     houses::check(workspace, &sources, &mut faults)?;
     inventory::check(workspace, &sources, write, &mut faults)?;
+    test_bodies::check(&sources, &mut faults);
     for source in &sources {
-        test_bodies::check(source, &mut faults);
         check_text(source, &mut faults);
     }
     for fault in &faults {

@@ -1,5 +1,8 @@
 //! Every test claims something, none is ignored, none sleeps for effect.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 use super::Faults;
 use super::rust_source::{RustSource, TestFn};
 
@@ -18,43 +21,66 @@ const CLAIMS: &[&str] = &[
 /// Stands beside a sleep that has a reason, and gives it.
 const SLEEP_MARK: &str = "// sleeps because ";
 
-pub fn check(source: &RustSource, faults: &mut Faults) {
-    for test in source.tests() {
-        let place = format!("{}:{}: {}", source.path.display(), test.line, test.name);
-        if test.name.starts_with("test_") {
-            faults.push(format!("{place} is a claim in the present tense, without `test_`"));
+pub fn check(sources: &[RustSource], faults: &mut Faults) {
+    // A test may leave its claim to a function of its package: `fn check(input, expected)` with a table above it.
+    let mut claiming: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources {
+        let functions = source
+            .functions()
+            .into_iter()
+            .filter(|(_, body)| claims(body))
+            .map(|(name, _)| name);
+        claiming.entry(package(&source.path)).or_default().extend(functions);
+    }
+    for source in sources {
+        let claiming = claiming.get(&package(&source.path));
+        for test in source.tests() {
+            check_test(source, test, claiming, faults);
         }
-        if test.attributes.contains("#[ignore") {
-            faults.push(format!("{place} is ignored"));
-        }
-        if !claims(&test.body) && !calls_what_claims(source, test) {
-            faults.push(format!("{place} asserts nothing"));
+        if source.path.starts_with("tests") {
+            check_sleeps(source, faults);
         }
     }
-    if source.path.starts_with("tests") {
-        check_sleeps(source, faults);
+}
+
+fn check_test(source: &RustSource, test: &TestFn, claiming: Option<&BTreeSet<String>>, faults: &mut Faults) {
+    let place = format!("{}:{}: {}", source.path.display(), test.line, test.name);
+    if test.name.starts_with("test_") {
+        faults.push(format!("{place} is a claim in the present tense, without `test_`"));
     }
+    if test.attributes.contains("#[ignore") {
+        faults.push(format!("{place} is ignored"));
+    }
+    let delegated =
+        || claiming.is_some_and(|names| names.iter().any(|name| *name != test.name && calls(&test.body, name)));
+    // That something does not panic is a claim which no other word makes.
+    if !claims(&test.body) && !test.name.contains("panic") && !delegated() {
+        faults.push(format!("{place} asserts nothing"));
+    }
+}
+
+/// The folder of the package that a file belongs to.
+fn package(path: &Path) -> String {
+    let depth = if path.starts_with("crates") { 2 } else { 1 };
+    path.iter()
+        .take(depth)
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+fn calls(body: &str, name: &str) -> bool {
+    let call = format!("{name}(");
+    body.match_indices(&call).any(|(at, _)| {
+        !body[..at]
+            .chars()
+            .next_back()
+            .is_some_and(|before| before.is_alphanumeric() || before == '_')
+    })
 }
 
 fn claims(body: &str) -> bool {
     CLAIMS.iter().any(|claim| body.contains(claim))
-}
-
-/// One level deep, in the same file: `fn check(input, expected)` with a table of tests above it.
-fn calls_what_claims(source: &RustSource, test: &TestFn) -> bool {
-    let called = |name: &str| {
-        let call = format!("{name}(");
-        test.body.match_indices(&call).any(|(at, _)| {
-            !test.body[..at]
-                .chars()
-                .next_back()
-                .is_some_and(|before| before.is_alphanumeric() || before == '_')
-        })
-    };
-    source
-        .functions()
-        .iter()
-        .any(|(name, body)| *name != test.name && claims(body) && called(name))
 }
 
 /// In the suites time passes by conditions. Waiting for a state with a deadline belongs to the kit.
@@ -84,11 +110,10 @@ fn check_sleeps(source: &RustSource, faults: &mut Faults) {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
-    use std::path::Path;
 
     fn faults(path: &str, text: &str) -> usize {
         let mut faults = Faults::new();
-        check(&RustSource::new(Path::new(path), text.to_owned()), &mut faults);
+        check(&[RustSource::new(Path::new(path), text.to_owned())], &mut faults);
         faults.len()
     }
 
