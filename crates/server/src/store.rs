@@ -7,6 +7,7 @@ pub mod events;
 pub mod messages;
 pub mod runs;
 pub mod threads;
+mod usage_records;
 mod users;
 
 use std::time::{Duration, Instant};
