@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
+use crate::agents::{AgentRegistry, AgentServices};
 use crate::auth::Auth;
+use crate::bridge::Bridge;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::limiter::Limiter;
+use crate::model::Model;
+use crate::runs::{RunBounds, RunTimes, Runs};
 use crate::store::Store;
 use crate::threads::Threads;
 
@@ -25,15 +31,21 @@ pub struct App {
     pub limiter: Limiter,
     /// What users do with their threads.
     pub threads: Threads,
+    /// Who works on what users ask.
+    pub registry: Arc<AgentRegistry>,
+    /// Brings events from the log to connections.
+    pub bridge: Bridge,
+    /// Accepts, executes and ends runs.
+    pub runs: Runs,
     /// Whether the node stops.
     pub drain: Drain,
 }
 
 impl App {
-    /// Wires a node; connects to nothing yet.
+    /// Wires a node; it connects when it is first asked. Called inside a runtime: bridge and runs start their tasks.
     ///
     /// # Errors
-    /// The URL of Postgres or Redis cannot be read.
+    /// The URL of Postgres or Redis cannot be read, or the agents do not fit together.
     pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
         let config = Arc::new(config);
         let store = Store::new(&config)?;
@@ -42,6 +54,22 @@ impl App {
         let limiter = Limiter::new(&config);
         let threads = Threads::new(store.clone(), config.threads_per_user_max);
         let drain = Drain::new(config.drain_deadline);
+        let services = AgentServices {
+            usage: Arc::new(store.clone()),
+            contexts: Arc::new(store.clone()),
+            model: Model::Planner,
+            tool_limit: config.tool_timeout,
+        };
+        let registry = Arc::new(AgentRegistry::builtin(services).context("wire the agents")?);
+        let (batch_max, queue_max) = (count(config.event_batch_max), count(config.event_queue_max));
+        let bridge = Bridge::start(&store, broker.clone(), batch_max, queue_max);
+        let bounds = RunBounds {
+            times: RunTimes { deadline: config.run_deadline, silence_max: config.silence_max },
+            concurrent_max: count(config.runs_concurrent_max),
+            queued_per_thread_max: count(config.runs_queued_per_thread_max),
+            lease: config.run_lease,
+        };
+        let runs = Runs::start(store.clone(), bridge.clone(), registry.clone(), bounds);
         Ok(Arc::new(Self {
             config,
             store,
@@ -49,7 +77,15 @@ impl App {
             auth,
             limiter,
             threads,
+            registry,
+            bridge,
+            runs,
             drain,
         }))
     }
+}
+
+/// A bound as the collections count it.
+fn count(setting: u64) -> usize {
+    usize::try_from(setting).unwrap_or(usize::MAX)
 }
