@@ -64,7 +64,10 @@ impl App {
         let (batch_max, queue_max) = (count(config.event_batch_max), count(config.event_queue_max));
         let bridge = Bridge::start(&store, broker.clone(), batch_max, queue_max);
         let bounds = RunBounds {
-            times: RunTimes { deadline: config.run_deadline, silence_max: config.silence_max },
+            times: RunTimes {
+                deadline: config.run_deadline,
+                silence_max: config.silence_max,
+            },
             concurrent_max: count(config.runs_concurrent_max),
             queued_per_thread_max: count(config.runs_queued_per_thread_max),
             lease: config.run_lease,

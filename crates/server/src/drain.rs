@@ -7,6 +7,7 @@ use kingsguard_protocol::ErrorCode;
 use kingsguard_protocol::control::ShutdownReason;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
 
@@ -29,6 +30,7 @@ pub enum DrainState {
 pub struct Drain {
     state: Arc<watch::Sender<DrainState>>,
     patience: Duration,
+    ended: CancellationToken,
 }
 
 impl Drain {
@@ -38,6 +40,7 @@ impl Drain {
         Self {
             state: Arc::new(watch::Sender::new(DrainState::Serving)),
             patience,
+            ended: CancellationToken::new(),
         }
     }
 
@@ -77,6 +80,16 @@ impl Drain {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Says that nothing runs any more: what is still open is closed now.
+    pub fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Waits until nothing runs any more.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// How long what runs may go on after the begin.

@@ -54,7 +54,12 @@ pub async fn judge(app: &App) -> (Readiness, HealthResponse) {
             "The migrations did not run yet.",
         ),
     );
-    let works = has_postgres && is_migrated && (has_redis || app.broker.was_up());
+    let has_agents = !app.registry.names().is_empty();
+    dependencies.insert(
+        "agents".to_owned(),
+        plain(has_agents, HealthStatus::Unavailable, "No agent is registered."),
+    );
+    let works = has_agents && has_postgres && is_migrated && (has_redis || app.broker.was_up());
     let status = if app.drain.is_draining() {
         HealthStatus::Draining
     } else if !works {

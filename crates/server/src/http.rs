@@ -1,11 +1,14 @@
 //! The HTTP calls of contract §11 and the edge that they share with the WebSocket: addresses, limits, refusals.
 
 mod accounts;
+mod billing;
 mod extract;
 mod listener;
 mod openapi;
 mod operations;
 mod query;
+mod runs;
+mod stream;
 mod threads;
 mod tickets;
 
@@ -38,8 +41,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/auth/me", get(accounts::me))
         .route("/api/websocket/ticket", post(tickets::issue))
         .route("/api/threads", get(threads::list).post(threads::create))
-        .route("/api/threads/{thread_id}", get(threads::get).patch(threads::rename))
+        .route(
+            "/api/threads/{thread_id}",
+            get(threads::get).patch(threads::rename).delete(threads::delete),
+        )
         .route("/api/threads/{thread_id}/messages", get(threads::messages))
+        .route("/api/chat/messages", post(runs::chat))
+        .route("/api/chat/stream", get(stream::follow))
+        .route("/api/agents", get(runs::agents))
+        .route("/api/runs/{run_id}", get(runs::run))
+        .route("/api/billing/usage", get(billing::usage))
         .route("/api/openapi.json", get(openapi::document))
         .route("/health", get(operations::health))
         .route("/health/live", get(operations::live))

@@ -1,17 +1,19 @@
 //! A node's life from its listener to its last answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kingsguard_protocol::control::ShutdownReason;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::drain::Drain;
+use crate::drain::{Drain, DrainState};
 use crate::error::Chain;
 use crate::{http, telemetry};
 
@@ -45,7 +47,14 @@ pub async fn serve(listener: TcpListener, config: Config) -> anyhow::Result<()> 
         },
         _ = app.drain.begun() => Ok(()),
     };
-    tracing::info!("draining");
+    // Whatever runs ends now, and with it what follows the runs.
+    let left = match app.drain.state() {
+        DrainState::Draining { deadline, .. } => deadline.saturating_duration_since(Instant::now()),
+        DrainState::Serving => Duration::ZERO,
+    };
+    tracing::info!(left_ms = left.as_millis() as u64, "draining");
+    app.runs.drain(left).await;
+    app.drain.end();
     stop.cancel();
     answering.await.context("end the listener")?;
     tasks.close();

@@ -127,6 +127,15 @@ impl Threads {
         if renamed { Ok(()) } else { Err(not_found()) }
     }
 
+    /// Deletes a thread with its messages and events; whoever follows it is the caller's to tell.
+    ///
+    /// # Errors
+    /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
+    pub async fn delete(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
+        let deleted = threads::delete(self.store.pool(), user_id, judged(thread_id)?).await?;
+        if deleted { Ok(()) } else { Err(not_found()) }
+    }
+
     /// A page of a thread's events below `before`, newest last, and what was said up to the newest of them.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ enum Access {
 
 /// A body, of a request or an answer.
 struct Content {
+    /// Empty where there is no body.
     media_type: &'static str,
     schema: Option<fn(&mut SchemaGenerator) -> Schema>,
 }
@@ -42,6 +43,13 @@ impl Content {
         Self {
             media_type: "application/json",
             schema: Some(SchemaGenerator::subschema_for::<T>),
+        }
+    }
+
+    const fn nothing() -> Self {
+        Self {
+            media_type: "",
+            schema: None,
         }
     }
 

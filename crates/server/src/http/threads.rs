@@ -11,6 +11,7 @@ use kingsguard_protocol::http::{CreateThreadRequest, RenameThreadRequest, Thread
 use super::extract::ThreadInPath;
 use super::{Bearer, JsonBody, query};
 use crate::app::App;
+use crate::broker::Notice;
 use crate::error::ApiError;
 
 pub(super) async fn list(
@@ -57,6 +58,18 @@ pub(super) async fn rename(
         .rename(&identity.user_id, &thread_id, &request.title)
         .await?;
     app.threads.get(&identity.user_id, &thread_id).await.map(Json)
+}
+
+/// Its events go with it; what still runs in it is heard by nobody and its log goes with the run's end.
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Bearer(identity): Bearer,
+    ThreadInPath(thread_id): ThreadInPath,
+) -> Result<StatusCode, ApiError> {
+    app.threads.delete(&identity.user_id, &thread_id).await?;
+    app.bridge.remove_thread(&thread_id);
+    app.broker.publish(Notice::ThreadDeleted { thread_id });
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn messages(

@@ -1,11 +1,15 @@
 //! The table of calls.
 
 use kingsguard_protocol::ErrorCode;
-use kingsguard_protocol::control::ThreadHistory;
+use kingsguard_protocol::client::UserMessage;
+use kingsguard_protocol::control::{ThreadHistory, UsageReport};
 use kingsguard_protocol::http::{
-    CreateThreadRequest, HealthResponse, LoginRequest, MeResponse, RefreshRequest, RegisterRequest,
-    RenameThreadRequest, ThreadPage, ThreadSummary, TicketRequest, TicketResponse, TokenResponse,
+    AgentList, ChatAccepted, CreateThreadRequest, HealthResponse, LoginRequest, MeResponse, RefreshRequest,
+    RegisterRequest, RenameThreadRequest, RunResponse, ThreadPage, ThreadSummary, TicketRequest, TicketResponse,
+    TokenResponse,
 };
+use kingsguard_protocol::{MessageId, ThreadId};
+use schemars::JsonSchema;
 use serde_json::json;
 
 use super::{Access, Call, Content, Parameter};
@@ -29,7 +33,10 @@ fn call(method: &'static str, path: &'static str, summary: &'static str, answers
 
 /// Every call of contract §11 that this backend answers.
 pub(super) fn all() -> Vec<Call> {
-    [accounts(), threads(), operations()].into_iter().flatten().collect()
+    [accounts(), threads(), work(), operations()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn accounts() -> Vec<Call> {
@@ -190,6 +197,17 @@ fn threads() -> Vec<Call> {
             )
         },
         Call {
+            parameters: thread(),
+            status: 204,
+            refuses: vec![ErrorCode::ThreadNotFound],
+            ..call(
+                "delete",
+                "/api/threads/{thread_id}",
+                "Deletes it with its events and messages.",
+                Content::nothing(),
+            )
+        },
+        Call {
             parameters: thread()
                 .into_iter()
                 .chain(page([Parameter {
@@ -208,6 +226,104 @@ fn threads() -> Vec<Call> {
             )
         },
     ]
+}
+
+fn work() -> Vec<Call> {
+    let text = |name, place, description| Parameter {
+        name,
+        place,
+        description,
+        schema: || json!({ "type": "string" }),
+    };
+    vec![
+        Call {
+            takes: vec![Content::json::<ChatRequest>()],
+            status: 202,
+            refuses: vec![
+                ErrorCode::ThreadNotFound,
+                ErrorCode::RateLimited,
+                ErrorCode::QuotaExceeded,
+                ErrorCode::ServiceDraining,
+            ],
+            ..call(
+                "post",
+                "/api/chat/messages",
+                "Starts a run, as `user_message` does; without `thread_id` in a new thread.",
+                Content::json::<ChatAccepted>(),
+            )
+        },
+        Call {
+            access: Access::Carried,
+            parameters: vec![
+                text("thread_id", "query", "The thread to follow; required."),
+                text(
+                    "Last-Event-ID",
+                    "header",
+                    "The `id` of the newest event that the client has, to go on behind it.",
+                ),
+            ],
+            refuses: vec![
+                ErrorCode::ValidationError,
+                ErrorCode::ThreadNotFound,
+                ErrorCode::OriginNotAllowed,
+                ErrorCode::ConnectionLimit,
+                ErrorCode::CacheUnavailable,
+                ErrorCode::ServiceDraining,
+            ],
+            ..call(
+                "get",
+                "/api/chat/stream",
+                "The events of a thread as Server-Sent Events: `id` is `epoch:seq`, `event` the type.",
+                Content::text("text/event-stream"),
+            )
+        },
+        call(
+            "get",
+            "/api/agents",
+            "Every agent with its tools.",
+            Content::json::<AgentList>(),
+        ),
+        Call {
+            parameters: vec![in_path("run_id", "The run.")],
+            refuses: vec![ErrorCode::RunNotFound],
+            ..call(
+                "get",
+                "/api/runs/{run_id}",
+                "One run as it stands.",
+                Content::json::<RunResponse>(),
+            )
+        },
+        Call {
+            parameters: vec![Parameter {
+                name: "period",
+                place: "query",
+                description: "How far back.",
+                schema: || json!({ "enum": ["day", "week", "month", "all"], "default": "month" }),
+            }],
+            refuses: vec![ErrorCode::ValidationError],
+            ..call(
+                "get",
+                "/api/billing/usage",
+                "What the user's runs used.",
+                Content::json::<UsageReport>(),
+            )
+        },
+    ]
+}
+
+/// What `POST /api/chat/messages` takes: the fields of a `user_message` beside those of the envelope.
+#[derive(JsonSchema)]
+#[allow(
+    dead_code,
+    reason = "only its schema is used; the body is read by the reader of client messages"
+)]
+struct ChatRequest {
+    /// The client's own id for it, any string of 1–128 characters.
+    message_id: Option<MessageId>,
+    /// The thread; a new one where absent.
+    thread_id: Option<ThreadId>,
+    #[schemars(flatten)]
+    message: UserMessage,
 }
 
 fn operations() -> Vec<Call> {
