@@ -11,6 +11,7 @@ mod runs;
 mod stream;
 mod threads;
 mod tickets;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/chat/stream", get(stream::follow))
         .route("/api/agents", get(runs::agents))
         .route("/api/runs/{run_id}", get(runs::run))
+        .route("/api/usage-records", post(usage::import))
         .route("/api/billing/usage", get(billing::usage))
         .route("/api/openapi.json", get(openapi::document))
         .route("/health", get(operations::health))

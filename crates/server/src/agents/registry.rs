@@ -116,6 +116,12 @@ impl AgentRegistry {
         })
     }
 
+    /// The prices that the tools compute with; records that are brought get their cost from the same.
+    #[must_use]
+    pub fn catalogue(&self) -> Arc<PriceCatalogue> {
+        Arc::clone(self.dispatcher.catalogue())
+    }
+
     /// Every agent's name, sorted, the supervisor's among them.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {

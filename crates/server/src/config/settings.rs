@@ -225,12 +225,6 @@ settings! {
     /// Logins of one network address per minute (LIM-1); registering and refreshing do not count.
     logins_per_minute_max: u64 = "KINGSGUARD_LOGINS_PER_MINUTE_MAX",
         Count { unit: "logins", default: 300, within: 1..=1_000_000 };
-    /// Bytes of one `POST /api/usage-records`, which is read as a stream.
-    usage_import_bytes_max: u64 = "KINGSGUARD_USAGE_IMPORT_BYTES_MAX",
-        Count { unit: "bytes", default: 64 * MIB, within: 1_024..=1_024 * MIB };
-    /// Rows of one `POST /api/usage-records`.
-    usage_import_rows_max: u64 = "KINGSGUARD_USAGE_IMPORT_ROWS_MAX",
-        Count { unit: "rows", default: 100_000, within: 1..=100_000 };
 }
 
 impl Config {

@@ -153,7 +153,8 @@ fn too_large(bytes_max: u64) -> ApiError {
     ApiError::new(ErrorCode::MessageTooLarge).with_detail("bytes_max", bytes_max)
 }
 
-async fn discard(body: Body) {
+/// Reads what is left of a refused body, within bounds, so that its sender comes to read the refusal.
+pub(super) async fn discard(body: Body) {
     let discarding = async {
         let mut chunks = body.into_data_stream();
         let mut left = DISCARDED_BYTES_MAX;

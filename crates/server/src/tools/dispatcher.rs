@@ -183,7 +183,7 @@ impl ToolDispatcher {
 
     /// The prices that tools compute with.
     #[must_use]
-    pub fn catalogue(&self) -> &PriceCatalogue {
+    pub fn catalogue(&self) -> &Arc<PriceCatalogue> {
         &self.catalogue
     }
 

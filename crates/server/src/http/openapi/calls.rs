@@ -6,7 +6,7 @@ use kingsguard_protocol::control::{ThreadHistory, UsageReport};
 use kingsguard_protocol::http::{
     AgentList, ChatAccepted, CreateThreadRequest, HealthResponse, LoginRequest, MeResponse, RefreshRequest,
     RegisterRequest, RenameThreadRequest, RunResponse, ThreadPage, ThreadSummary, TicketRequest, TicketResponse,
-    TokenResponse,
+    TokenResponse, UsageRecordsRequest, UsageRecordsResponse,
 };
 use kingsguard_protocol::{MessageId, ThreadId};
 use schemars::JsonSchema;
@@ -291,6 +291,17 @@ fn work() -> Vec<Call> {
                 "/api/runs/{run_id}",
                 "One run as it stands.",
                 Content::json::<RunResponse>(),
+            )
+        },
+        Call {
+            takes: vec![Content::json::<UsageRecordsRequest>(), Content::text("text/csv")],
+            status: 201,
+            refuses: vec![ErrorCode::QuotaExceeded],
+            ..call(
+                "post",
+                "/api/usage-records",
+                "Stores usage records, all of them or none; `details.rows` names the bad ones.",
+                Content::json::<UsageRecordsResponse>(),
             )
         },
         Call {
