@@ -162,6 +162,14 @@ impl<'t> Envelope<'t> {
         })
     }
 
+    /// The JSON pointer of a field as the client wrote it, for who judges its value further than its form.
+    #[must_use]
+    pub fn pointer_of(&self, name: &str) -> String {
+        self.fields
+            .find(&[name])
+            .map_or_else(|| format!("/{name}"), |field| field.pointer())
+    }
+
     /// Reads the fields that belong to the type.
     ///
     /// # Errors

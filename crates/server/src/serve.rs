@@ -40,7 +40,8 @@ pub async fn serve(listener: TcpListener, config: Config) -> anyhow::Result<()> 
         migrated = app.store.migrate() => match migrated {
             Ok(()) => {
                 tracing::info!(address = %address, "ready");
-                app.drain.begun().await;
+                // New upgrades are answered with 503 until the last connection is gone (CON-4).
+                crate::connection::drain(&app).await;
                 Ok(())
             }
             Err(error) => Err(anyhow::Error::new(error).context("migrate the database")),
@@ -71,12 +72,16 @@ type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn background(app: &Arc<App>, stop: &CancellationToken) -> Vec<Task> {
     let (broker, auth, limiter) = (app.broker.clone(), app.auth.clone(), app.limiter.clone());
-    let stops = [stop.clone(), stop.clone(), stop.clone()];
-    let [broker_stop, auth_stop, limiter_stop] = stops;
+    let (connections, notices) = (app.connections.clone(), app.broker.subscribe());
+    let stops = [stop.clone(), stop.clone(), stop.clone(), stop.clone()];
+    let [broker_stop, auth_stop, limiter_stop, relay_stop] = stops;
     vec![
         Box::pin(async move { broker.run(broker_stop).await }),
         Box::pin(async move { auth.run(auth_stop).await }),
         Box::pin(async move { limiter.run(limiter_stop).await }),
+        Box::pin(async move {
+            relay_stop.run_until_cancelled(connections.relay_notices(notices)).await;
+        }),
     ]
 }
 

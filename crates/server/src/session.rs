@@ -128,6 +128,12 @@ impl Session {
         if !self.is_open() && needs_handshake(envelope.client_type) {
             return Err(self.refuse(ApiError::new(ErrorCode::HandshakeRequired), cause));
         }
+        let judged_later = match envelope.client_type {
+            ClientType::ExampleMessage => Some("category"),
+            ClientType::ListThreads => Some("cursor"),
+            _ => None,
+        }
+        .map(|field| envelope.pointer_of(field));
         let message = envelope
             .into_message(&self.facts.limits)
             .map_err(|error| self.misread(error))?;
@@ -147,6 +153,7 @@ impl Session {
         Ok(Received::Task(Task {
             cause: cause.unwrap_or_else(MessageId::generate),
             makes_thread,
+            judged_later,
             request,
         }))
     }

@@ -90,6 +90,8 @@ pub const CONNECTIONS_CLOSED_TOTAL: &str = "kingsguard_connections_closed_total"
 pub const EVENTS_SENT_TOTAL: &str = "kingsguard_events_sent_total";
 /// Events made durable, by type.
 pub const EVENTS_STORED_TOTAL: &str = "kingsguard_events_stored_total";
+/// What clients say became of events, by status: `confirmed` or `failed`.
+pub const CONFIRMATIONS_TOTAL: &str = "kingsguard_confirmations_total";
 /// Resumes by outcome: `recovered` or `refused`.
 pub const RESUMES_TOTAL: &str = "kingsguard_resumes_total";
 /// What was dropped and not delivered, by what: `slow_consumer`, `fan_out`, `relay`.
@@ -123,6 +125,7 @@ fn describe() {
     metrics::describe_counter!(CONNECTIONS_CLOSED_TOTAL, "closed connections by close code");
     metrics::describe_counter!(EVENTS_SENT_TOTAL, "events put into queues of connections, by type");
     metrics::describe_counter!(EVENTS_STORED_TOTAL, "events made durable, by type");
+    metrics::describe_counter!(CONFIRMATIONS_TOTAL, "confirmations of events by clients, by status");
     metrics::describe_counter!(RESUMES_TOTAL, "resumes by outcome");
     metrics::describe_counter!(DROPS_TOTAL, "what was dropped, by what");
     metrics::describe_counter!(ERRORS_TOTAL, "errors answered, by code");
@@ -188,6 +191,11 @@ pub enum ResumeOutcome {
     Recovered,
     /// `recovered: false`.
     Refused,
+}
+
+/// A client said what became of an event.
+pub fn event_confirmed(status: &'static str) {
+    metrics::counter!(CONFIRMATIONS_TOTAL, "status" => status).increment(1);
 }
 
 /// Something was dropped.

@@ -10,6 +10,7 @@ use kingsguard_protocol::http::{ThreadPage, ThreadSummary};
 use kingsguard_protocol::{ErrorCode, ThreadId, Timestamp, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 use crate::store::threads::{Listed, PageStart};
@@ -73,17 +74,55 @@ impl Threads {
         title: Option<&str>,
         metadata: Option<&RawValue>,
     ) -> Result<ThreadSummary, ApiError> {
+        self.refuse_over_quota(user_id).await?;
         let pool = self.store.pool();
-        if threads::count(pool, user_id).await? >= self.per_user_max {
-            return Err(ApiError::new(ErrorCode::QuotaExceeded)
-                .with_message("You have as many threads as your plan allows. Delete one, then make another.")
-                .with_detail("limit", "threads_per_user_max")
-                .with_detail("max", self.per_user_max));
-        }
         let thread_id = ThreadId::generate();
         let metadata = metadata.map_or("{}", RawValue::get);
         threads::ensure(pool, user_id, &thread_id, title, metadata, Listed::Now).await?;
         self.get(user_id, &thread_id).await
+    }
+
+    /// Makes a thread that a handshake offered; it is listed from its first message on.
+    ///
+    /// # Errors
+    /// QUOTA_EXCEEDED; THREAD_NOT_FOUND where it was deleted; DATABASE_UNAVAILABLE.
+    pub async fn take_offer(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
+        self.refuse_over_quota(user_id).await?;
+        let pool = self.store.pool();
+        let made = threads::ensure(pool, user_id, thread_id, None, "{}", Listed::OnFirstUse).await?;
+        if made { Ok(()) } else { Err(not_found()) }
+    }
+
+    async fn refuse_over_quota(&self, user_id: &UserId) -> Result<(), ApiError> {
+        if threads::count(self.store.pool(), user_id).await? < self.per_user_max {
+            return Ok(());
+        }
+        Err(ApiError::new(ErrorCode::QuotaExceeded)
+            .with_message("You have as many threads as your plan allows. Delete one, then make another.")
+            .with_detail("limit", "threads_per_user_max")
+            .with_detail("max", self.per_user_max))
+    }
+
+    /// Refuses a thread that is not the user's, whatever else it is (ISO-2).
+    ///
+    /// # Errors
+    /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
+    pub async fn refuse_foreign(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
+        match threads::epoch(self.store.pool(), user_id, judged(thread_id)?).await? {
+            Some(_) => Ok(()),
+            None => Err(not_found()),
+        }
+    }
+
+    /// What the agents keep about a thread.
+    ///
+    /// # Errors
+    /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
+    pub async fn context(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<Map<String, Value>, ApiError> {
+        let kept = threads::context(self.store.pool(), user_id, judged(thread_id)?)
+            .await?
+            .ok_or_else(not_found)?;
+        serde_json::from_str(&kept).map_err(ApiError::internal)
     }
 
     /// One thread.
@@ -148,9 +187,7 @@ impl Threads {
         before: Option<u64>,
     ) -> Result<ThreadHistory, ApiError> {
         let pool = self.store.pool();
-        threads::epoch(pool, user_id, judged(thread_id)?)
-            .await?
-            .ok_or_else(not_found)?;
+        self.refuse_foreign(user_id, thread_id).await?;
         let limit = judged_limit(limit)?;
         let mut events = events::before(pool, thread_id, before, i64::from(limit) + 1).await?;
         let has_more = events.len() > limit as usize;

@@ -165,6 +165,17 @@ impl Outbox {
 }
 
 impl OutboxReader {
+    /// Waits until the bound is passed, for a writer that is busy and takes nothing meanwhile. Nothing is lost when the
+    /// future is dropped.
+    pub async fn overflowed(&mut self) -> Overflow {
+        loop {
+            if self.0.lock().overflowed {
+                return Overflow;
+            }
+            self.0.filled.notified().await;
+        }
+    }
+
     /// Waits until something is there and moves all of it to the end of `into`.
     ///
     /// # Errors
@@ -245,6 +256,21 @@ mod tests {
         assert_eq!(outbox.push_text("b".into()), Ok(()));
         assert_eq!(outbox.push_text("c".into()), Err(Overflow));
         assert_eq!(take(&mut reader).await, Err(Overflow));
+    }
+
+    #[tokio::test]
+    async fn a_busy_writer_hears_of_the_overflow_and_loses_nothing_before_it() {
+        let (outbox, mut reader) = Outbox::new(1, 100);
+        outbox.push_text("a".into()).expect("there is room");
+        tokio::select! {
+            biased;
+            Overflow = reader.overflowed() => panic!("the bound holds"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(take(&mut reader).await, Ok(vec![text("a")]));
+        outbox.push_text("b".into()).expect("there is room");
+        outbox.push_text("c".into()).expect_err("the bound is passed");
+        assert_eq!(reader.overflowed().await, Overflow);
     }
 
     #[tokio::test]

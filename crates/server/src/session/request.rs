@@ -15,6 +15,8 @@ pub struct Task {
     pub cause: MessageId,
     /// The offered thread where this is its first use: make it first, then say so to the session.
     pub makes_thread: Option<ThreadId>,
+    /// The JSON pointer of the one field whose value only the world can judge: an example's category, a list's cursor.
+    pub judged_later: Option<String>,
     /// What to do.
     pub request: Request,
 }

@@ -347,6 +347,7 @@ impl Model {
             cause,
             makes_thread,
             request,
+            ..
         } = task;
         if let (Some(thread), None) = (makes_thread, outage) {
             self.threads.insert(thread);
