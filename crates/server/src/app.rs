@@ -9,6 +9,7 @@ use crate::auth::Auth;
 use crate::bridge::Bridge;
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::connection::Connections;
 use crate::drain::Drain;
 use crate::limiter::Limiter;
 use crate::model::Model;
@@ -37,6 +38,8 @@ pub struct App {
     pub bridge: Bridge,
     /// Accepts, executes and ends runs.
     pub runs: Runs,
+    /// Whom this node holds.
+    pub connections: Connections,
     /// Whether the node stops.
     pub drain: Drain,
 }
@@ -83,6 +86,7 @@ impl App {
             registry,
             bridge,
             runs,
+            connections: Connections::new(),
             drain,
         }))
     }

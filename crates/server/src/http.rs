@@ -53,6 +53,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/runs/{run_id}", get(runs::run))
         .route("/api/usage-records", post(usage::import))
         .route("/api/billing/usage", get(billing::usage))
+        .route("/ws", get(crate::connection::upgrade))
         .route("/api/openapi.json", get(openapi::document))
         .route("/health", get(operations::health))
         .route("/health/live", get(operations::live))

@@ -20,7 +20,7 @@ use crate::quality;
 use crate::runs::RunRequest;
 use crate::session::request::{StartRun, Typing};
 use crate::session::{Conclusion, Place, Received, Reply, Request, Session, Task, answer};
-use crate::store::{events, runs, threads};
+use crate::store::{events, runs};
 use crate::telemetry;
 
 /// Why a run is stopped where its user does not say.
@@ -350,9 +350,7 @@ impl Clerk {
 
     /// Who follows it hears no more of it, on this node or another.
     async fn delete_thread(&self, thread_id: &ThreadId) -> Result<(), ApiError> {
-        if !threads::delete(self.app.store.pool(), &self.identity.user_id, thread_id).await? {
-            return Err(ErrorCode::ThreadNotFound.into());
-        }
+        self.app.threads.delete(&self.identity.user_id, thread_id).await?;
         self.app.bridge.remove_thread(thread_id);
         self.app.broker.publish(Notice::ThreadDeleted {
             thread_id: thread_id.clone(),

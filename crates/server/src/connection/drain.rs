@@ -20,6 +20,7 @@ pub async fn drain(app: &App) {
         app.connections.announce(text);
     }
     app.runs.drain(deadline.saturating_duration_since(Instant::now())).await;
+    app.drain.end();
     let (code, words) = match reason {
         ShutdownReason::Stop => (CloseCode::GoingAway, "server stops"),
         ShutdownReason::Restart => (CloseCode::Restart, "server restarts"),
