@@ -50,9 +50,11 @@ impl Case {
     /// The command that repeats the test with a seed.
     #[must_use]
     pub fn repeat_command(&self, seed: u64) -> String {
+        let binary =
+            std::env::var("NEXTEST_BINARY_ID").unwrap_or_else(|_| format!("kingsguard-tests::{}", self.category));
         format!(
-            "KINGSGUARD_SEED={seed} cargo nextest run -p kingsguard-tests --test {} -E 'test(={})'",
-            self.category, self.test
+            "KINGSGUARD_SEED={seed} cargo nextest run -E 'binary_id(={binary}) & test(={})'",
+            self.test
         )
     }
 }

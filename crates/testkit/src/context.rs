@@ -68,7 +68,7 @@ impl Outcome for () {
 
 impl Outcome for anyhow::Result<()> {
     fn failure(self) -> Option<String> {
-        self.err().map(|error| format!("{error:?}"))
+        self.err().map(|error| format!("{error:#}"))
     }
 }
 
@@ -116,7 +116,7 @@ impl Builder {
         let mut context = match self.start(seed, &capture, &evidence).await {
             Ok(context) => context,
             Err(error) => panic!(
-                "{} cannot start: {error:?}\n  repeat: {}",
+                "{} cannot start: {error:#}\n  repeat: {}",
                 case.test,
                 case.repeat_command(seed)
             ),
@@ -425,7 +425,7 @@ impl TestContext {
             .await
             .add_node(&BTreeMap::new())
             .await
-            .unwrap_or_else(|error| panic!("adding a node: {error:?}"))
+            .unwrap_or_else(|error| panic!("adding a node: {error:#}"))
     }
 
     /// Kills a node (SIGKILL).
@@ -437,7 +437,7 @@ impl TestContext {
             .await
             .kill(node)
             .await
-            .unwrap_or_else(|error| panic!("killing node {node}: {error:?}"));
+            .unwrap_or_else(|error| panic!("killing node {node}: {error:#}"));
     }
 
     /// Starts a node that is down, on its port.
@@ -449,7 +449,7 @@ impl TestContext {
             .await
             .start(node)
             .await
-            .unwrap_or_else(|error| panic!("starting node {node}: {error:?}"));
+            .unwrap_or_else(|error| panic!("starting node {node}: {error:#}"));
     }
 
     /// Stops a node in order (SIGTERM) and waits for its end; says its exit code.
@@ -461,7 +461,7 @@ impl TestContext {
             .await
             .stop(node)
             .await
-            .unwrap_or_else(|error| panic!("stopping node {node}: {error:?}"))
+            .unwrap_or_else(|error| panic!("stopping node {node}: {error:#}"))
     }
 
     /// Stops a node in order and starts it again on the same port.
@@ -473,7 +473,7 @@ impl TestContext {
             .await
             .restart(node)
             .await
-            .unwrap_or_else(|error| panic!("restarting node {node}: {error:?}"));
+            .unwrap_or_else(|error| panic!("restarting node {node}: {error:#}"));
     }
 
     /// Sends a node a signal and does not wait.
@@ -482,7 +482,7 @@ impl TestContext {
     /// It is down.
     pub async fn signal_node(&self, node: usize, signal: nix::sys::signal::Signal) {
         let sent = self.backend().await.signal(node, signal).await;
-        sent.unwrap_or_else(|error| panic!("signalling node {node}: {error:?}"));
+        sent.unwrap_or_else(|error| panic!("signalling node {node}: {error:#}"));
     }
 
     /// What a node wrote to its log so far.
@@ -494,7 +494,7 @@ impl TestContext {
             .await
             .log(node)
             .await
-            .unwrap_or_else(|error| panic!("reading the log of node {node}: {error:?}"))
+            .unwrap_or_else(|error| panic!("reading the log of node {node}: {error:#}"))
     }
 
     async fn settle(&self) {

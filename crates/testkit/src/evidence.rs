@@ -53,7 +53,7 @@ impl Evidence {
         let mut deployment = deployment;
         if let Some(deployment) = &mut deployment {
             if let Err(error) = deployment.end().await {
-                troubles.push(format!("ending the backend: {error:?}"));
+                troubles.push(format!("ending the backend: {error:#}"));
             }
             self.look_for_secrets_in_logs(&mut finding);
         }
@@ -77,7 +77,7 @@ impl Evidence {
         } else {
             match self.keep(&finding, deployment).await {
                 Ok(()) => {}
-                Err(error) => troubles.push(format!("keeping evidence: {error:?}")),
+                Err(error) => troubles.push(format!("keeping evidence: {error:#}")),
             }
             Some(self.folder.display().to_string())
         };
@@ -115,7 +115,7 @@ impl Evidence {
             duration_ms: finding.duration.as_millis() as u64,
         };
         if let Err(error) = write_record(&record) {
-            reasons.push(format!("writing the test's record: {error:?}"));
+            reasons.push(format!("writing the test's record: {error:#}"));
         }
         if reasons.is_empty() {
             return None;
@@ -157,7 +157,7 @@ impl Evidence {
         if let Some(deployment) = deployment
             && let Err(error) = deployment.forget().await
         {
-            troubles.push(format!("cleaning up: {error:?}"));
+            troubles.push(format!("cleaning up: {error:#}"));
         }
         if self.folder.exists()
             && let Err(error) = std::fs::remove_dir_all(&self.folder)
