@@ -27,6 +27,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Postgres and Redis, to keep between runs
+    Services {
+        #[command(subcommand)]
+        action: ServicesAction,
+    },
+    /// Services and a backend for a person: prints the addresses and a ready token, stays until Ctrl-C
+    Serve(ServeArgs),
+    /// Git hooks of this repository
+    Hooks {
+        #[command(subcommand)]
+        action: HooksAction,
+    },
     /// Make stand-ins for the container images from Debian packages, where no image registry can be reached
     Images {
         /// Make them again even when they are there
@@ -106,7 +118,7 @@ pub enum Services {
     Containers,
     /// Throw-away servers from binaries of this machine
     Processes,
-    /// Addresses in KINGSGUARD_POSTGRES_URL and KINGSGUARD_REDIS_URL
+    /// Addresses in KINGSGUARD_DATABASE_URL and KINGSGUARD_REDIS_URL
     External,
 }
 
@@ -119,6 +131,43 @@ impl Services {
             Self::External => "external",
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServicesAction {
+    /// Start them; they stay until `down`
+    Up {
+        /// Where they come from
+        #[arg(long, value_enum, default_value_t = Services::Auto)]
+        services: Services,
+    },
+    /// What runs, and where
+    Status,
+    /// What they wrote
+    Logs,
+    /// Stop and remove them
+    Down,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Port of the backend; a free one by default
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// One line with http_url, ws_url, token, user_id
+    #[arg(long)]
+    pub json: bool,
+    /// Where Postgres and Redis come from
+    #[arg(long, value_enum, default_value_t = Services::Auto)]
+    pub services: Services,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HooksAction {
+    /// Run format, lint and tidy before each commit
+    Install,
+    /// What the hook runs
+    Run,
 }
 
 fn shard(text: &str) -> Result<String, String> {

@@ -118,6 +118,14 @@ pub fn markdown() -> String {
     text
 }
 
+/// The README's table of exit codes.
+pub fn exits_markdown() -> String {
+    let rows = Exit::ALL
+        .iter()
+        .map(|exit| format!("| {} | {} |\n", exit.code(), exit.meaning()));
+    format!("| exit code | meaning |\n|---|---|\n{}", rows.collect::<String>())
+}
+
 fn needs(category: &Category) -> &'static str {
     match (category.needs, category.build) {
         (Needs::Nothing, _) => "nothing",

@@ -18,6 +18,7 @@ mod doctor;
 mod environment;
 mod exit;
 mod history;
+mod hooks;
 mod images;
 mod invocation;
 mod junit;
@@ -32,6 +33,8 @@ mod readme;
 mod results;
 mod revision;
 mod schema;
+mod serve;
+mod services;
 mod signals;
 mod stack;
 mod suite_run;
@@ -80,6 +83,9 @@ fn run(arguments: &[String]) -> Result<Exit> {
         Command::Test(args) => suite_run::test(&workspace, &args),
         Command::Ci => ci::run(&workspace),
         Command::Doctor { json } => doctor::run(json),
+        Command::Services { action } => services::run(&workspace, &action),
+        Command::Serve(args) => serve::run(&workspace, &args),
+        Command::Hooks { action } => hooks::run(&workspace, &action),
         Command::Images { force } => images::run(&workspace, force),
         Command::Schema { check } => schema::run(check).map(|()| Exit::Passed),
         Command::Tidy { write } => tidy::run(&workspace, write),

@@ -69,10 +69,16 @@ fn check_readme(workspace: &Workspace, write: bool, faults: &mut Faults) -> Resu
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let fresh = with_parts(
         &text,
-        &[Part {
-            name: "categories",
-            text: crate::list::markdown(),
-        }],
+        &[
+            Part {
+                name: "categories",
+                text: crate::list::markdown(),
+            },
+            Part {
+                name: "exit codes",
+                text: crate::list::exits_markdown(),
+            },
+        ],
     )?;
     if fresh == text {
         return Ok(());
@@ -80,7 +86,7 @@ fn check_readme(workspace: &Workspace, write: bool, faults: &mut Faults) -> Resu
     if write {
         return fs::write(&path, fresh).with_context(|| format!("writing {}", path.display()));
     }
-    faults.push("README.md: the category table differs from xtask/src/category.rs".to_owned());
+    faults.push("README.md: a generated table differs from xtask/src/category.rs or exit.rs".to_owned());
     Ok(())
 }
 

@@ -73,6 +73,14 @@ impl Deployment {
     /// # Errors
     /// It does not become ready.
     pub async fn add_node(&mut self, chosen: &BTreeMap<String, String>) -> Result<usize> {
+        self.add_node_on(free_port()?, chosen).await
+    }
+
+    /// The same, on a port that somebody chose.
+    ///
+    /// # Errors
+    /// It does not become ready, as where the port is taken.
+    pub async fn add_node_on(&mut self, port: u16, chosen: &BTreeMap<String, String>) -> Result<usize> {
         let index = self.nodes.len();
         let mut settings = self.settings.clone();
         settings.extend(chosen.clone());
@@ -81,7 +89,7 @@ impl Deployment {
             .or_insert_with(|| format!("node-{index}"));
         self.nodes.push(Node {
             index,
-            port: free_port()?,
+            port,
             log: self.folder.join(format!("server-{index}.log")),
             settings,
             body: None,

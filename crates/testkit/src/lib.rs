@@ -52,6 +52,7 @@ pub mod raw;
 pub mod recording;
 pub mod run_view;
 pub mod sample;
+pub mod serve;
 mod session;
 pub mod stack;
 pub mod supervisor;

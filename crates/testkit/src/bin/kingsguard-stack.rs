@@ -57,6 +57,18 @@ enum Command {
     },
     /// Remove what dead suite runs left.
     Sweep,
+    /// Start a stack and a backend for a person, and keep both until a signal.
+    Serve {
+        /// Who gives the services.
+        #[arg(long, value_enum, env = "KINGSGUARD_SERVICES", default_value = "auto")]
+        services: ProviderChoice,
+        /// The backend's port; 0 takes a free one.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+        /// Print one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Keep a stack; `up` starts this.
     #[command(hide = true)]
     Supervise {
@@ -68,7 +80,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let is_up = matches!(arguments.command, Command::Up { .. });
+    let is_up = matches!(arguments.command, Command::Up { .. } | Command::Serve { .. });
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -136,6 +148,16 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Serve { services, port, json } => tokio::runtime::Runtime::new()
+            .context("starting the runtime")?
+            .block_on(kingsguard_testkit::serve::run(services, port, |served| {
+                if json {
+                    println!("{}", serde_json::to_string(served).context("writing JSON")?);
+                } else {
+                    println!("{served}");
+                }
+                Ok(())
+            })),
         Command::Supervise { folder } => supervisor::supervise(&folder),
     }
 }
