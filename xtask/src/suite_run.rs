@@ -95,7 +95,7 @@ impl SuiteRun<'_> {
         for build in self.plan.builds() {
             eprintln!("building ({build:?})");
             let mut command = build_command(self.workspace, build);
-            let status = command.status().context("starting cargo build")?;
+            let status = signals::attend(&mut command)?;
             if signals::seen() > 0 {
                 self.facts.interrupted = true;
                 return Ok(());
