@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use kingsguard_protocol::{ThreadId, UserId};
+use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::{Store, threads};
@@ -34,7 +35,7 @@ fn bigint(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn count(row: &sqlx::postgres::PgRow, column: &str) -> Result<u64, sqlx::Error> {
+fn count<C: sqlx::ColumnIndex<PgRow>>(row: &PgRow, column: C) -> Result<u64, sqlx::Error> {
     row.try_get::<i64, _>(column)
         .map(|count| u64::try_from(count).unwrap_or(0))
 }
@@ -161,17 +162,18 @@ impl Store {
         };
         let mut rows = Vec::new();
         while let Some(row) = found.try_next().await? {
-            let latency: Option<i64> = row.try_get("latency_ms")?;
+            // By place, not by name: a large snapshot looks up nine names a row otherwise.
+            let latency: Option<i64> = row.try_get(5)?;
             rows.push(UsageRow {
-                at_ms: row.try_get::<DateTime<Utc>, _>("at")?.timestamp_millis(),
-                model: name(row.try_get("model")?),
-                feature: row.try_get::<Option<&str>, _>("feature")?.map(&mut name),
-                input_tokens: count(&row, "input_tokens")?,
-                output_tokens: count(&row, "output_tokens")?,
+                at_ms: row.try_get::<DateTime<Utc>, _>(0)?.timestamp_millis(),
+                model: name(row.try_get(1)?),
+                feature: row.try_get::<Option<&str>, _>(2)?.map(&mut name),
+                input_tokens: count(&row, 3)?,
+                output_tokens: count(&row, 4)?,
                 latency_ms: latency.and_then(|latency| u64::try_from(latency).ok()),
-                cost_microusd: count(&row, "cost_microusd")?,
-                prompt_hash: row.try_get::<Option<&str>, _>("prompt_hash")?.map(&mut name),
-                success: row.try_get("success")?,
+                cost_microusd: count(&row, 6)?,
+                prompt_hash: row.try_get::<Option<&str>, _>(7)?.map(&mut name),
+                success: row.try_get(8)?,
             });
         }
         Ok(rows)
