@@ -60,7 +60,7 @@ impl App {
         let services = AgentServices {
             usage: Arc::new(store.clone()),
             contexts: Arc::new(store.clone()),
-            model: Model::Planner,
+            model: Model::configured(&config).context("make a client for the model")?,
             tool_limit: config.tool_timeout,
         };
         let registry = Arc::new(AgentRegistry::builtin(services).context("wire the agents")?);

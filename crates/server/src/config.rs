@@ -179,6 +179,16 @@ impl Config {
                 "and KINGSGUARD_MODEL_NAME must be set together, or neither for the built-in planner".to_owned(),
             );
         }
+        if self
+            .model_fallback
+            .as_deref()
+            .is_some_and(|fallback| fallback != "planner")
+        {
+            wrong(
+                "KINGSGUARD_MODEL_FALLBACK",
+                "must be `planner`, or absent to let runs fail with their model".to_owned(),
+            );
+        }
         if self.access_token_ttl < ACCESS_TOKEN_TTL_PROMISED {
             warnings.push(format!(
                 "KINGSGUARD_ACCESS_TOKEN_TTL_MS is {} ms: the contract promises access tokens of 15 min or more",

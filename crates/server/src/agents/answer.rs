@@ -52,6 +52,7 @@ pub(super) async fn compose(desk: &Desk<'_>, case: &mut Case) -> Result<Outcome,
         )
         .await?;
     }
+    desk.word_summary(case, &final_response).await?;
     let sections = case
         .findings
         .get("write_report")

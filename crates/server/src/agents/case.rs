@@ -35,6 +35,8 @@ pub struct Case {
     pub usage: RunUsage,
     /// What a model worded as the answer in a sentence, where one did.
     pub worded_summary: Option<String>,
+    /// Whether the model failed in this run and the planner stands in.
+    pub model_is_away: bool,
 }
 
 impl Case {
@@ -57,6 +59,7 @@ impl Case {
             tool_failure: None,
             usage: RunUsage::default(),
             worded_summary: None,
+            model_is_away: false,
         }
     }
 

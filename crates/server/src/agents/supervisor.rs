@@ -16,7 +16,6 @@ use super::memory::{Memory, context_after};
 use super::plan;
 use super::registry::{Agent, AgentRegistry, SUPERVISOR};
 use super::sink::EmitEvents;
-use crate::model;
 use crate::tools::{Halt, Object, RunData, RunScope, Sufficiency, UsageSource, since};
 
 impl AgentRegistry {
@@ -221,27 +220,5 @@ fn failure(case: &Case, error: WorkError, usage: RunUsage) -> AgentFailure {
         summary: failure.message.clone(),
         failure,
         usage,
-    }
-}
-
-impl Desk<'_> {
-    /// Reads the request and says how it is understood.
-    pub(super) async fn understand(&self, case: &mut Case) -> Result<(), WorkError> {
-        match self.model {
-            model::Model::Planner => {
-                let thought = format!(
-                    "I read {} as a question about {}{}.",
-                    case.quote(),
-                    case.reading.topic.as_str(),
-                    match case.sufficiency {
-                        Sufficiency::Sufficient => ", and there are records enough to answer it",
-                        Sufficiency::Partial => ", for which the records have only a part of what it takes",
-                        Sufficiency::Insufficient => ", but there are no records yet",
-                        Sufficiency::Unknown => "; whether the records are enough is still to be seen",
-                    }
-                );
-                Ok(self.think(case, thought).await?)
-            }
-        }
     }
 }

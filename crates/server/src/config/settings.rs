@@ -168,6 +168,8 @@ settings! {
     model_name: Option<String> = "KINGSGUARD_MODEL_NAME", Optional { unit: "text" };
     /// Key for the endpoint.
     model_api_key: Option<Secret> = "KINGSGUARD_MODEL_API_KEY", OptionalHidden { unit: "text" };
+    /// `planner`: the built-in planner stands in where the endpoint fails; where absent, the run fails.
+    model_fallback: Option<String> = "KINGSGUARD_MODEL_FALLBACK", Optional { unit: "text" };
     /// How long one call to the model may take.
     model_timeout: Duration = "KINGSGUARD_MODEL_TIMEOUT_MS", Millis { default: 10_000, within: 10..=600_000 };
     /// Failures in a row after which the circuit breaker of the model opens (ERR-4).

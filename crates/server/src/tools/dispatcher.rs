@@ -19,6 +19,7 @@ use super::figures::Object;
 use super::source::RunData;
 use crate::agents::sink::{EmitEvents, SinkError};
 use crate::redact;
+use crate::telemetry;
 
 /// Permission to run a tool once. Only the dispatcher can make one.
 #[derive(Debug)]
@@ -260,6 +261,10 @@ impl ToolDispatcher {
             error: result.as_ref().err().cloned(),
             duration_ms: since(started),
         };
+        if is_permitted {
+            // Only names that agents list become a label.
+            telemetry::tool_called(&completed.tool_name, status_word(status));
+        }
         scope
             .sink
             .emit(agent_name, completed.into())
@@ -324,6 +329,15 @@ impl ToolDispatcher {
                 (scope.deadline <= limit_ends).then_some(Halt::DeadlinePassed),
             ),
         }
+    }
+}
+
+fn status_word(status: ToolStatus) -> &'static str {
+    match status {
+        ToolStatus::Success => "success",
+        ToolStatus::Error => "error",
+        ToolStatus::Timeout => "timeout",
+        ToolStatus::Cancelled => "cancelled",
     }
 }
 
