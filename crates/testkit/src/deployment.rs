@@ -33,8 +33,8 @@ pub struct Node {
 
 #[derive(Debug)]
 enum Body {
-    Process(Running),
-    Container(BackendContainer),
+    Process(Box<Running>),
+    Container(Box<BackendContainer>),
 }
 
 impl Deployment {
@@ -125,22 +125,24 @@ impl Deployment {
             BackendKind::Process => {
                 settings.insert("KINGSGUARD_LISTEN".into(), format!("127.0.0.1:{}", node.port));
                 let binary = server_binary()?;
-                Body::Process(Running::start(Launch {
+                Body::Process(Box::new(Running::start(Launch {
                     name: "kingsguard-server",
                     program: &binary,
                     args: Vec::new(),
                     settings,
                     log: &node.log,
                     user: None,
-                })?)
+                })?))
             }
-            BackendKind::Container { image, network, .. } => Body::Container(BackendContainer::new(
-                image,
-                network,
-                &stack.suite_run,
-                node.port,
-                settings,
-            )),
+            BackendKind::Container {
+                image, network, binary, ..
+            } => {
+                let container = BackendContainer::new(image, network, &stack.suite_run, node.port, settings);
+                Body::Container(Box::new(match binary {
+                    Some(binary) => container.with_binary(binary),
+                    None => container,
+                }))
+            }
         });
         Ok(())
     }

@@ -60,7 +60,6 @@ impl Http {
     }
 
     /// A request to be completed with headers and a body; send it with [`Http::send`].
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.bearer {

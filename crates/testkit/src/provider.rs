@@ -28,9 +28,9 @@ pub enum ProviderChoice {
 #[derive(Debug)]
 pub enum Services {
     /// As containers.
-    Containers(containers::Services),
+    Containers(Box<containers::Services>),
     /// As processes.
-    Processes(processes::Services),
+    Processes(Box<processes::Services>),
     /// Somebody else's.
     External(external::Services),
 }
@@ -42,16 +42,26 @@ impl Services {
     /// They cannot be had; the message says which command helps.
     pub async fn start(choice: ProviderChoice, suite_run: &str, folder: &Path) -> Result<Self> {
         match choice {
-            ProviderChoice::Containers => containers::Services::start(suite_run).await.map(Self::Containers),
-            ProviderChoice::Processes => processes::Services::start(folder).await.map(Self::Processes),
+            ProviderChoice::Containers => containers::Services::start(suite_run)
+                .await
+                .map(|services| Self::Containers(Box::new(services))),
+            ProviderChoice::Processes => processes::Services::start(folder)
+                .await
+                .map(|services| Self::Processes(Box::new(services))),
             ProviderChoice::External => external::Services::find().await.map(Self::External),
             ProviderChoice::Auto => {
                 let no_containers = match containers::Images::find().await {
-                    Ok(_) => return containers::Services::start(suite_run).await.map(Self::Containers),
+                    Ok(_) => {
+                        return containers::Services::start(suite_run)
+                            .await
+                            .map(|services| Self::Containers(Box::new(services)));
+                    }
                     Err(reason) => reason,
                 };
                 match processes::Programs::find() {
-                    Ok(_) => processes::Services::start(folder).await.map(Self::Processes),
+                    Ok(_) => processes::Services::start(folder)
+                        .await
+                        .map(|services| Self::Processes(Box::new(services))),
                     Err(no_processes) => {
                         bail!("no services: as containers: {no_containers:#}; as processes: {no_processes:#}")
                     }

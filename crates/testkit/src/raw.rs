@@ -311,7 +311,8 @@ impl RawSocket {
     /// Whether the connection ends within `patience` without a further byte.
     pub async fn ends_within(&mut self, patience: Duration) -> bool {
         let mut rest = Vec::new();
-        matches!(tokio::time::timeout(patience, self.stream.read_to_end(&mut rest)).await, Ok(_) if rest.is_empty())
+        let read = tokio::time::timeout(patience, self.stream.read_to_end(&mut rest)).await;
+        read.is_ok() && rest.is_empty()
     }
 }
 

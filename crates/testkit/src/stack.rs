@@ -47,6 +47,8 @@ pub enum BackendKind {
         postgres_url: String,
         /// Redis, as containers see it.
         redis_url: String,
+        /// A newer binary than the image holds, which is put in its place.
+        binary: Option<PathBuf>,
     },
 }
 

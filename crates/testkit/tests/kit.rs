@@ -155,7 +155,7 @@ fn a_stack_ends_with_its_owner() {
     owner.wait().expect("it was killed");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while (supervisor.is_alive() || stack.folder.exists()) && std::time::Instant::now() < deadline {
-        std::thread::yield_now();
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
     assert!(
         !supervisor.is_alive() && !stack.folder.exists(),

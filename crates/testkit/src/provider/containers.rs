@@ -2,8 +2,8 @@
 //! carries the label [`LABEL`], by which leftovers are found.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::TryStreamExt as _;
@@ -14,12 +14,13 @@ use testcontainers::bollard::models::PortBinding;
 use testcontainers::bollard::query_parameters::{
     CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
-use testcontainers::core::{ContainerPort, IntoContainerPort as _, WaitFor};
+use testcontainers::core::{AccessMode, ContainerPort, IntoContainerPort as _, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 use tokio::time::Instant;
 
 use super::processes::{free_port, ping_redis};
+use super::server_binary;
 use crate::stack::BackendKind;
 
 /// The label that every container of a suite run carries; its value is the suite run.
@@ -69,6 +70,31 @@ impl Images {
             redis: one_of(&docker, "KINGSGUARD_REDIS_IMAGE", &REDIS_IMAGES).await?,
         })
     }
+}
+
+/// The label under which the backend's stand-in image says which binary it holds: length and time of change.
+const BINARY_LABEL: &str = "kingsguard.binary";
+
+/// The server's binary, where it was built after the image: a test must judge what was just built. An image without the
+/// label is somebody's release and is taken as it is.
+async fn newer_binary(image: &str) -> Result<Option<PathBuf>> {
+    let inspected = docker()?
+        .inspect_image(image)
+        .await
+        .context("looking at the backend's image")?;
+    let held = inspected
+        .config
+        .and_then(|config| config.labels)
+        .and_then(|labels| labels.get(BINARY_LABEL).cloned());
+    let (Some(held), Ok(binary)) = (held, server_binary()) else {
+        return Ok(None);
+    };
+    let facts = binary
+        .metadata()
+        .with_context(|| format!("looking at {}", binary.display()))?;
+    let changed = facts.modified().context("asking for the time of the server's binary")?;
+    let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    Ok((held != format!("{}-{changed}", facts.len())).then_some(binary))
 }
 
 async fn one_of(docker: &Docker, variable: &str, known: &[&str]) -> Result<String> {
@@ -213,10 +239,11 @@ impl Services {
             .await
             .context("asking for the address of Redis")?;
         let backend = BackendKind::Container {
-            image: images.server,
+            image: images.server.clone(),
             network: "bridge".to_owned(),
             postgres_url: format!("postgres://kingsguard:{password}@{postgres_ip}:5432/postgres"),
             redis_url: format!("redis://{redis_ip}:6379/"),
+            binary: newer_binary(&images.server).await?,
         };
         Ok(Self {
             postgres,
@@ -285,6 +312,15 @@ impl BackendContainer {
             request: Some(request),
             container: None,
         }
+    }
+
+    /// Puts another binary in the place of the one that the image holds.
+    #[must_use]
+    pub fn with_binary(mut self, binary: &Path) -> Self {
+        let mount = Mount::bind_mount(binary.display().to_string(), "/usr/local/bin/kingsguard-server")
+            .with_access_mode(AccessMode::ReadOnly);
+        self.request = self.request.map(|request| request.with_mount(mount));
+        self
     }
 
     /// Starts the container.

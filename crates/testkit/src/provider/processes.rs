@@ -216,7 +216,7 @@ fn postgres_folders() -> Vec<PathBuf> {
         .flatten()
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
         .collect();
-    folders.sort_by(|a, b| b.0.cmp(&a.0));
+    folders.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     folders
         .into_iter()
         .map(|(_, folder)| folder)
