@@ -20,7 +20,7 @@ use kingsguard_protocol::client::ResumePoint;
 use kingsguard_protocol::control::ThreadPosition;
 use kingsguard_protocol::{ErrorCode, ThreadId, UserId};
 use sqlx::PgPool;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 pub use self::draft::{EventDraft, Origin};
@@ -28,9 +28,10 @@ use self::hub::{CatchUp, FollowerId, Hub};
 pub use self::outbox::{Outbox, OutboxReader, Outgoing, Overflow};
 pub use self::writer::{AppendError, StoredEvent};
 use self::writer::{Deliver, Submission, Writer};
-use crate::broker::Broker;
+use crate::broker::{Broker, Notice};
 use crate::error::ApiError;
 use crate::store::{Store, events, threads};
+use crate::telemetry::{self, ResumeOutcome};
 
 /// Events that one read of a log brings.
 const PAGE: i64 = 500;
@@ -101,7 +102,6 @@ impl Place<'_> {
 impl Deliver for Inner {
     fn deliver(&self, events: &[StoredEvent]) {
         for event in events {
-            metrics::counter!("kingsguard_events_total", "type" => event.event_type).increment(1);
             self.offer(&event.thread_id, event.seq, &event.frame);
         }
         if self.has_peers.load(Ordering::Relaxed) {
@@ -186,6 +186,24 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Ends the feeds of threads that were deleted on other nodes.
+    async fn heed_deletions(self: Arc<Self>) {
+        let mut notices = self.broker.subscribe();
+        loop {
+            match notices.recv().await {
+                Ok(notice) => {
+                    if let Notice::ThreadDeleted { thread_id } = notice.as_ref() {
+                        self.hub.remove(thread_id);
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(count)) => telemetry::dropped("deletion_notice", count),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
 impl Bridge {
     /// Starts the writer and the tasks that listen to other nodes; they end with the process.
     ///
@@ -208,6 +226,7 @@ impl Bridge {
         tokio::spawn(inner.clone().fill_gaps(gap_reader));
         tokio::spawn(inner.clone().compare());
         tokio::spawn(inner.clone().receive(remote));
+        tokio::spawn(inner.clone().heed_deletions());
         Self { inner, queue }
     }
 
@@ -286,12 +305,11 @@ impl Bridge {
                 FollowFrom::Resume(point) => Some(point.after)
                     .filter(|after| point.epoch == epoch && *after <= last_seq && after + 1 >= oldest_seq),
             };
-            metrics::counter!("kingsguard_resumes_total", "recovered" => match (from, granted) {
-                (FollowFrom::Live, _) => "live",
-                (FollowFrom::Resume(_), Some(_)) => "true",
-                (FollowFrom::Resume(_), None) => "false",
-            })
-            .increment(1);
+            match (from, granted) {
+                (FollowFrom::Live, _) => {}
+                (FollowFrom::Resume(_), Some(_)) => telemetry::resume_judged(ResumeOutcome::Recovered),
+                (FollowFrom::Resume(_), None) => telemetry::resume_judged(ResumeOutcome::Refused),
+            }
             if let Some(start) = following.starts.last_mut().filter(|start| Some(start.id) == follower) {
                 start.have = granted.unwrap_or(last_seq);
             }

@@ -192,7 +192,7 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retry_after();
         let is_unauthorized = status == StatusCode::UNAUTHORIZED;
-        let mut response = (status, axum::Json(self.into_frame(None))).into_response();
+        let mut response = (status, axum::Json(self.into_control(None))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = retry_after {

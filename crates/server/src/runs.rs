@@ -22,6 +22,7 @@ use crate::bridge::Bridge;
 use crate::error::ApiError;
 use crate::store::Store;
 use crate::store::runs::{self, Known, NewRun, OwnedRun, StopRequest};
+use crate::telemetry;
 
 /// In each lease a node renews it so many times, looks for stop requests and for runs of dead nodes.
 const ROUNDS_PER_LEASE: u32 = 6;
@@ -386,6 +387,8 @@ impl Inner {
         }
         let peers = runs::renew_lease(self.store.pool(), &self.node_id, self.bounds.lease).await?;
         self.leased.store(true, Ordering::Relaxed);
+        telemetry::runs_open(RunPhase::Running, self.lock().waiting.len());
+        telemetry::runs_open(RunPhase::Queued, self.lock().waiting.values().map(VecDeque::len).sum());
         self.bridge.set_peers(peers);
         for (run, stop) in runs::stop_requests(self.store.pool(), &self.node_id).await? {
             self.clone().signal(&run, Signal::Stop(stop));

@@ -108,8 +108,6 @@ pub const QUEUE_DEPTH: &str = "kingsguard_queue_depth";
 pub const BREAKER_STATE: &str = "kingsguard_breaker_state";
 /// From an agent's emit to the event's durability.
 pub const EVENT_APPEND_SECONDS: &str = "kingsguard_event_append_seconds";
-/// From an event's durability to the write into the connection's socket.
-pub const EVENT_DELIVERY_SECONDS: &str = "kingsguard_event_delivery_seconds";
 /// From acceptance to the end of a run.
 pub const RUN_SECONDS: &str = "kingsguard_run_seconds";
 /// HTTP requests by route, method and status.
@@ -134,8 +132,7 @@ fn describe() {
     metrics::describe_gauge!(QUEUE_DEPTH, "what waits, by queue");
     metrics::describe_gauge!(BREAKER_STATE, "circuit breakers: 0 closed, 1 half open, 2 open");
     metrics::describe_histogram!(EVENT_APPEND_SECONDS, "from emit to durability of an event, in seconds");
-    metrics::describe_histogram!(EVENT_DELIVERY_SECONDS, "from durability to the socket, in seconds");
-    metrics::describe_histogram!(RUN_SECONDS, "from acceptance to the end of a run, in seconds");
+    metrics::describe_histogram!(RUN_SECONDS, "from `agent_started` to the end of a run, in seconds");
     metrics::describe_counter!(HTTP_REQUESTS_TOTAL, "HTTP requests by route, method and status");
     metrics::describe_histogram!(HTTP_REQUEST_SECONDS, "latency of HTTP requests by route, in seconds");
     metrics::describe_counter!(TOOL_CALLS_TOTAL, "tool calls by tool and status");
@@ -168,11 +165,6 @@ pub fn event_sent(event_type: &'static str) {
 pub fn event_stored(event_type: &'static str, append: Duration) {
     metrics::counter!(EVENTS_STORED_TOTAL, "type" => event_type).increment(1);
     metrics::histogram!(EVENT_APPEND_SECONDS).record(append);
-}
-
-/// An event left for its connection's socket.
-pub fn event_delivered(since_stored: Duration) {
-    metrics::histogram!(EVENT_DELIVERY_SECONDS).record(since_stored);
 }
 
 /// A resume was judged.
@@ -209,9 +201,9 @@ pub fn error_answered(code: ErrorCode) {
 }
 
 /// A run ended.
-pub fn run_ended(status: RunPhase, since_accepted: Duration) {
+pub fn run_ended(status: RunPhase, took: Duration) {
     metrics::counter!(RUNS_TOTAL, "status" => status.as_str()).increment(1);
-    metrics::histogram!(RUN_SECONDS).record(since_accepted);
+    metrics::histogram!(RUN_SECONDS).record(took);
 }
 
 /// How many runs are in a phase now.

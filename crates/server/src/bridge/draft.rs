@@ -1,6 +1,7 @@
 //! An event before it has its place in the log.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use kingsguard_protocol::{EventBody, EventId, MessageId, RunId, ThreadId, Timestamp, UserId};
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub struct EventDraft {
     pub event_id: EventId,
     pub event_type: &'static str,
     pub made_at: Timestamp,
+    /// The same instant by the clock that never jumps.
+    pub handed_in: Instant,
     /// The frame up to where `seq` and `timestamp` go.
     head: String,
     /// Set on a run's last event.
@@ -69,6 +72,7 @@ impl EventDraft {
             event_id,
             event_type: body.event_type(),
             made_at: Timestamp::now(),
+            handed_in: Instant::now(),
             head,
             end,
         })

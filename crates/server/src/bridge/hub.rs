@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kingsguard_protocol::ThreadId;
+use kingsguard_protocol::{EventBody, ThreadId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::outbox::Outbox;
+use crate::telemetry;
 
 /// Frames that a feed keeps while a follower catches up, so that it can reach a fast log without asking Postgres again.
 const RECENT_MAX: usize = 256;
@@ -230,8 +231,14 @@ impl Feed {
     fn push(&mut self, seq: u64, frame: Utf8Bytes) {
         self.position = Some(seq);
         // A slow reader is closed by its own queue; here it is only let go, so that it delays no one (SEQ-7).
-        self.followers
-            .retain(|follower| !follower.live || follower.outbox.push_text(frame.clone()).is_ok());
+        let event_type = event_type_of(&frame);
+        self.followers.retain(|follower| {
+            let kept = !follower.live || follower.outbox.push_text(frame.clone()).is_ok();
+            if kept && follower.live {
+                telemetry::event_sent(event_type);
+            }
+            kept
+        });
         if self.followers.iter().any(|follower| !follower.live) {
             if self.recent.len() == RECENT_MAX {
                 self.recent.pop_front();
@@ -239,6 +246,18 @@ impl Feed {
             self.recent.push_back((seq, frame));
         }
     }
+}
+
+/// The type of a frame, which every frame of this backend begins with.
+fn event_type_of(frame: &str) -> &'static str {
+    let named = frame
+        .strip_prefix(r#"{"type":""#)
+        .and_then(|rest| rest.split('"').next());
+    EventBody::TYPES
+        .iter()
+        .find(|event_type| Some(**event_type) == named)
+        .copied()
+        .unwrap_or("other")
 }
 
 #[cfg(test)]
@@ -330,7 +349,7 @@ mod tests {
         let (hub, thread) = (Hub::default(), ThreadId::generate());
         let (outbox, _reader) = Outbox::new(1, 100);
         let id = hub.join(&thread, &outbox);
-        assert_eq!(hub.threads(), [thread.clone()]);
+        assert_eq!(hub.threads(), std::slice::from_ref(&thread));
         hub.leave(&thread, id);
         assert_eq!(hub.threads(), []);
     }

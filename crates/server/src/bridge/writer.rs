@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::draft::EventDraft;
 use crate::store::events::{self, Fence, NewEvent, Tail, Written};
+use crate::telemetry;
 
 /// An event that is durable.
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ impl<D: Deliver> Writer<D> {
     pub async fn run(mut self, mut queue: mpsc::Receiver<Submission>) {
         let mut gathered = Vec::with_capacity(self.batch_max);
         while queue.recv_many(&mut gathered, self.batch_max).await > 0 {
-            metrics::histogram!("kingsguard_event_batch_size").record(gathered.len() as f64);
+            telemetry::queue_depth("event_writer", queue.len() + gathered.len());
             self.write(std::mem::take(&mut gathered)).await;
         }
     }
@@ -139,7 +140,6 @@ impl<D: Deliver> Writer<D> {
             });
         }
         let fences: Vec<Fence> = fences.into_iter().collect();
-        let started = Instant::now();
         let written = match events::append(&self.pool, &rows, &fences, &ends).await {
             Ok(written) => written,
             Err(error) => {
@@ -153,7 +153,6 @@ impl<D: Deliver> Writer<D> {
         };
         match written {
             Written::All => {
-                metrics::histogram!("kingsguard_event_commit_seconds").record(started.elapsed().as_secs_f64());
                 self.tails.extend(tails);
                 self.settle(batch, rows);
             }
@@ -180,6 +179,7 @@ impl<D: Deliver> Writer<D> {
         let mut stored = Vec::with_capacity(rows.len());
         let mut replies = Vec::with_capacity(rows.len());
         for (Submission { draft, reply }, row) in batch.drain(..).zip(rows) {
+            telemetry::event_stored(draft.event_type, draft.handed_in.elapsed());
             stored.push(StoredEvent {
                 thread_id: row.thread_id,
                 event_id: draft.event_id,

@@ -23,6 +23,7 @@ use crate::store::Store;
 use crate::store::events::{self, Fence, NewRunEnd};
 use crate::store::runs::{OwnedRun, StopRequest};
 use crate::store::{runs as run_store, threads};
+use crate::telemetry;
 
 /// Who speaks for a run for which no agent was named.
 pub const DEFAULT_AGENT: &str = "supervisor";
@@ -271,8 +272,7 @@ impl Execution {
         };
         let duration = Duration::from_millis(body.duration_ms);
         sink.complete(&agent_name, body.into(), stored).await?;
-        metrics::counter!("kingsguard_runs_total", "status" => status.as_str()).increment(1);
-        metrics::histogram!("kingsguard_run_duration_seconds").record(duration.as_secs_f64());
+        telemetry::run_ended(status.into(), duration);
         Ok(())
     }
 }
