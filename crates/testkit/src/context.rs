@@ -20,7 +20,7 @@ use crate::case::Case;
 use crate::chat::{Chat, PATIENCE};
 use crate::connect::ConnectOptions;
 use crate::deployment::Deployment;
-use crate::evidence::{Evidence, Finding};
+use crate::evidence::{Evidence, Finding, Keep};
 use crate::http::Http;
 use crate::link::Refused;
 use crate::raw::RawSocket;
@@ -106,11 +106,28 @@ impl Builder {
     /// # Panics
     /// The test failed: the body panicked or ended with an error, a MUST clause is broken, or nothing was judged at all.
     pub async fn run<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T) {
+        if let Some(failure) = self.execute(body, Keep::Evidence).await {
+            panic!("{failure}");
+        }
+    }
+
+    /// Runs a test that must fail, for proofs that it can; says why it failed. It leaves neither evidence nor a record.
+    ///
+    /// # Panics
+    /// The test held, or could not start.
+    pub async fn run_to_failure<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T) -> String {
+        match self.execute(body, Keep::Nothing).await {
+            Some(failure) => failure,
+            None => panic!("the test held, where it must fail"),
+        }
+    }
+
+    async fn execute<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T, keep: Keep) -> Option<String> {
         let started = Timestamp::now();
         let began = Instant::now();
         let case = self.case.clone();
         let seed = seed();
-        let evidence = Evidence::prepare(&case, seed);
+        let evidence = Evidence::prepare(&case, seed, keep);
         let capture = Capture::default();
         let watch = capture.watch_own_schedule();
         let mut context = match self.start(seed, &capture, &evidence).await {
@@ -149,9 +166,7 @@ impl Builder {
             ),
         };
         let deployment = context.deployment.get_mut().take();
-        if let Some(failure) = evidence.conclude(finding, deployment).await {
-            panic!("{failure}");
-        }
+        evidence.conclude(finding, deployment).await
     }
 
     async fn start(self, seed: u64, capture: &Capture, evidence: &Evidence) -> Result<TestContext> {

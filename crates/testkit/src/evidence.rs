@@ -18,6 +18,16 @@ use crate::validate::Judgement;
 #[derive(Debug)]
 pub(crate) struct Evidence {
     folder: PathBuf,
+    keep: Keep,
+}
+
+/// What a failed test leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Everything that explains it, and its record.
+    Evidence,
+    /// Nothing: it failed on purpose.
+    Nothing,
 }
 
 /// What came of a test.
@@ -35,11 +45,12 @@ pub(crate) struct Finding<'a> {
 }
 
 impl Evidence {
-    pub(crate) fn prepare(case: &Case, seed: u64) -> Self {
+    pub(crate) fn prepare(case: &Case, seed: u64, keep: Keep) -> Self {
         let unique = format!("{}.{}", case.file_stem(), std::process::id());
         eprintln!("seed {seed}; repeat: {}", case.repeat_command(seed));
         Self {
             folder: evidence_folder().join(unique),
+            keep,
         }
     }
 
@@ -71,7 +82,7 @@ impl Evidence {
         if finding.judgement.frames_judged == 0 && finding.checks == 0 {
             reasons.push("the test judged nothing: no frame was captured and no claim was checked".to_owned());
         }
-        let kept = if reasons.is_empty() {
+        let kept = if reasons.is_empty() || self.keep == Keep::Nothing {
             self.clean_up(deployment, &mut troubles).await;
             None
         } else {
@@ -114,7 +125,9 @@ impl Evidence {
             started: finding.started.to_string(),
             duration_ms: finding.duration.as_millis() as u64,
         };
-        if let Err(error) = write_record(&record) {
+        if self.keep == Keep::Evidence
+            && let Err(error) = write_record(&record)
+        {
             reasons.push(format!("writing the test's record: {error:#}"));
         }
         if reasons.is_empty() {

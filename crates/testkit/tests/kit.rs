@@ -112,18 +112,35 @@ async fn a_bad_credential_is_refused_before_the_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[should_panic(expected = "the test judged nothing")]
 async fn a_test_that_judges_nothing_fails() {
-    TestContext::own(case!("EVT-7")).with_nodes(0).run(async |_| {}).await;
+    let failure = TestContext::own(case!("EVT-7"))
+        .with_nodes(0)
+        .run_to_failure(async |_| {})
+        .await;
+    assert!(failure.contains("the test judged nothing"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[should_panic(expected = "the claim of the body")]
-async fn a_failing_claim_fails_the_test() {
-    TestContext::own(case!("EVT-7"))
+async fn a_failing_claim_fails_the_test_and_says_how_to_repeat_it() {
+    let failure = TestContext::own(case!("EVT-7"))
         .with_nodes(0)
-        .run(async |ctx| ctx.check("the claim of the body", false))
+        .run_to_failure(async |ctx| ctx.check("the claim of the body", false))
         .await;
+    assert!(failure.contains("the claim of the body"), "{failure}");
+    assert!(failure.contains("repeat: KINGSGUARD_SEED="), "{failure}");
+}
+
+/// A breach fails a test whose own claims all hold: here a run that its backend may take ten milliseconds for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_clause_fails_a_test_whose_claims_hold() {
+    let failure = TestContext::wire(case!("TIM-4"))
+        .run_to_failure(async |ctx| {
+            ctx.capture().update_facts(|facts| facts.run_deadline_ms = 10);
+            let ada = ctx.user("ada").await;
+            ada.connect().await.ask("Watch my usage for 1 second").await;
+        })
+        .await;
+    assert!(failure.contains("TIM-4 (MUST)"), "{failure}");
 }
 
 /// A supervisor of its own must be gone, with everything it started, soon after its owner.
