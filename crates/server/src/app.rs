@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::agents::{AgentRegistry, AgentServices};
 use crate::auth::Auth;
 use crate::bridge::Bridge;
+use crate::bridge::retention::Retention;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection::Connections;
@@ -65,7 +66,11 @@ impl App {
         };
         let registry = Arc::new(AgentRegistry::builtin(services).context("wire the agents")?);
         let (batch_max, queue_max) = (count(config.event_batch_max), count(config.event_queue_max));
-        let bridge = Bridge::start(&store, broker.clone(), batch_max, queue_max);
+        let retention = Retention {
+            events_min: config.retained_events_min,
+            hours: config.retained_hours,
+        };
+        let bridge = Bridge::start(&store, broker.clone(), batch_max, queue_max, retention);
         let bounds = RunBounds {
             times: RunTimes {
                 deadline: config.run_deadline,

@@ -10,6 +10,7 @@
 pub mod draft;
 pub mod hub;
 pub mod outbox;
+pub mod retention;
 pub mod writer;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use kingsguard_protocol::client::ResumePoint;
 use kingsguard_protocol::control::ThreadPosition;
-use kingsguard_protocol::{ErrorCode, ThreadId, UserId};
+use kingsguard_protocol::{CloseCode, ErrorCode, ThreadId, UserId};
 use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -26,6 +27,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 pub use self::draft::{EventDraft, Origin};
 use self::hub::{CatchUp, FollowerId, Hub};
 pub use self::outbox::{Outbox, OutboxReader, Outgoing, Overflow};
+use self::retention::Retention;
 pub use self::writer::{AppendError, StoredEvent};
 use self::writer::{Deliver, Submission, Writer};
 use crate::broker::{Broker, Notice};
@@ -209,7 +211,7 @@ impl Bridge {
     ///
     /// At most `queue_max` events wait for the writer; past it whoever appends waits (bounded by its run's deadline).
     #[must_use]
-    pub fn start(store: &Store, broker: Broker, batch_max: usize, queue_max: usize) -> Self {
+    pub fn start(store: &Store, broker: Broker, batch_max: usize, queue_max: usize, retention: Retention) -> Self {
         let pool = store.pool().clone();
         let (queue, submissions) = mpsc::channel(queue_max);
         let (gaps, gap_reader) = mpsc::unbounded_channel();
@@ -223,6 +225,7 @@ impl Bridge {
             peers_changed: Notify::new(),
         });
         tokio::spawn(Writer::new(pool, batch_max, inner.clone()).run(submissions));
+        tokio::spawn(retention.keep(store.pool().clone()));
         tokio::spawn(inner.clone().fill_gaps(gap_reader));
         tokio::spawn(inner.clone().compare());
         tokio::spawn(inner.clone().receive(remote));
@@ -394,6 +397,12 @@ async fn replay(inner: Arc<Inner>, outbox: Outbox, start: Start) {
         match events::after(&inner.pool, &thread, have, limit).await {
             Ok(page) => {
                 let page: Vec<_> = page.into_iter().map(|e| (e.seq, Utf8Bytes::from(e.frame))).collect();
+                if page.first().is_some_and(|(seq, _)| *seq != have + 1) {
+                    // Dropped as too old since the resume was granted: the next one is told (SEQ-3: no silent gap).
+                    inner.hub.leave(&thread, id);
+                    outbox.close(CloseCode::TryAgainLater, "log was cut meanwhile, resume again");
+                    return;
+                }
                 inner.hub.fill(&thread, page.iter().cloned());
                 for (seq, frame) in page {
                     // Frames can be large: wait for room in bytes, too, before each.

@@ -236,6 +236,40 @@ pub async fn before(
     Ok(events)
 }
 
+/// Drops, from the oldest on, events of up to `threads_max` threads after `after_thread` that are neither among the
+/// newest `events_min` of their thread nor younger than `hours`. Returns the last thread looked at; `None` when there
+/// was none.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn drop_old(
+    pool: &PgPool,
+    after_thread: &str,
+    threads_max: i64,
+    events_min: u64,
+    hours: u64,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "WITH looked_at AS (
+             SELECT thread_id FROM threads WHERE thread_id > $1 ORDER BY thread_id LIMIT $2
+         ), ends AS (
+             SELECT thread_id, (SELECT max(seq) FROM events WHERE events.thread_id = looked_at.thread_id) AS last_seq
+             FROM looked_at
+         ), dropped AS (
+             DELETE FROM events USING ends
+             WHERE events.thread_id = ends.thread_id AND events.seq <= ends.last_seq - $3
+               AND events.created_at < now() - $4 * interval '1 hour'
+         )
+         SELECT max(thread_id) FROM looked_at",
+    )
+    .bind(after_thread)
+    .bind(threads_max)
+    .bind(to_db(events_min))
+    .bind(hours as f64)
+    .fetch_one(pool)
+    .await
+}
+
 /// All events of one run, oldest first.
 ///
 /// # Errors

@@ -1,0 +1,46 @@
+//! Drops events that need not stay resumable any more (SEQ-4).
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::store::events;
+
+/// How often old events are looked for. What is dropped later than it could be only takes room.
+const EVERY: Duration = Duration::from_secs(600);
+/// Threads that one statement looks at, so that none holds others up.
+const THREADS_PER_STATEMENT: i64 = 200;
+
+/// What stays resumable: an event that is among the newest `events_min` of its thread or younger than `hours`.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    pub events_min: u64,
+    pub hours: u64,
+}
+
+impl Retention {
+    /// Drops old events again and again, for as long as the process lives.
+    pub async fn keep(self, pool: PgPool) {
+        let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
+        loop {
+            rounds.tick().await;
+            if let Err(error) = self.drop_old(&pool).await {
+                tracing::warn!(error = %error, "old events not dropped, trying again later");
+            }
+        }
+    }
+
+    /// Drops old events of all threads.
+    ///
+    /// # Errors
+    /// The database did not answer; what was dropped until then stays dropped.
+    pub async fn drop_old(self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        let mut after = String::new();
+        while let Some(last) =
+            events::drop_old(pool, &after, THREADS_PER_STATEMENT, self.events_min, self.hours).await?
+        {
+            after = last;
+        }
+        Ok(())
+    }
+}
