@@ -7,6 +7,7 @@ use kingsguard_protocol::http::{DependencyHealth, HealthResponse, HealthStatus};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::model::BreakerState;
 
 /// How long a dependency may take to answer before it counts as away.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -59,6 +60,19 @@ pub async fn judge(app: &App) -> (Readiness, HealthResponse) {
         "agents".to_owned(),
         plain(has_agents, HealthStatus::Unavailable, "No agent is registered."),
     );
+    if let Some(breaker) = app.registry.model().breaker() {
+        let state = breaker.state();
+        let health = DependencyHealth {
+            status: if state == BreakerState::Closed {
+                HealthStatus::Ok
+            } else {
+                HealthStatus::Degraded
+            },
+            latency_ms: None,
+            message: Some(format!("circuit breaker is {}", state.as_str())),
+        };
+        dependencies.insert("model".to_owned(), health);
+    }
     let works = has_agents && has_postgres && is_migrated && (has_redis || app.broker.was_up());
     let status = if app.drain.is_draining() {
         HealthStatus::Draining

@@ -20,6 +20,7 @@ use self::execution::{Execution, Signal};
 use crate::agents::AgentRegistry;
 use crate::bridge::Bridge;
 use crate::error::ApiError;
+use crate::redact;
 use crate::store::Store;
 use crate::store::runs::{self, Known, NewRun, OwnedRun, StopRequest};
 use crate::telemetry;
@@ -219,7 +220,10 @@ impl Runs {
     /// # Errors
     /// `RUN_NOT_FOUND`; `CONFLICT` when it has ended or is being ended; `DATABASE_UNAVAILABLE`.
     pub async fn stop(&self, user: &UserId, run: &RunId, reason: String, cause: MessageId) -> Result<(), ApiError> {
-        let stop = StopRequest { reason, cause };
+        let stop = StopRequest {
+            reason: redact::text(&reason).into_owned(),
+            cause,
+        };
         match runs::request_stop(self.inner.store.pool(), user, run, &stop).await? {
             None => Err(ApiError::new(ErrorCode::RunNotFound)),
             Some(false) => Err(ApiError::new(ErrorCode::Conflict).with_message("The run has ended already.")),

@@ -19,6 +19,7 @@ use super::sink::RunSink;
 use crate::agents::sink::{EmitEvents, SinkError};
 use crate::agents::{AgentFailure, AgentRegistry, Job, Outcome};
 use crate::bridge::{Bridge, Origin};
+use crate::redact;
 use crate::store::Store;
 use crate::store::events::{self, Fence, NewRunEnd};
 use crate::store::runs::{OwnedRun, StopRequest};
@@ -155,9 +156,10 @@ impl Execution {
 
     async fn thread_title(&self) -> Result<Option<String>, sqlx::Error> {
         let thread = threads::get(self.store.pool(), &self.run.user_id, &self.run.thread_id).await?;
-        Ok(thread
+        let title = thread
             .and_then(|thread| thread.title)
-            .filter(|title| !title.trim().is_empty()))
+            .filter(|title| !title.trim().is_empty());
+        Ok(title.map(|title| redact::text(&title).into_owned()))
     }
 
     fn job(&self, deadline: Instant) -> Job {
@@ -376,8 +378,10 @@ fn panicked() -> AgentFailure {
 /// Characters of the user's words that status lines repeat.
 const EXCERPT_CHARS_MAX: usize = 120;
 
+/// The beginning of the user's words, without what looks like a credential (AUTH-8).
 fn excerpt(input: &str) -> String {
-    let mut words = input.trim().chars();
+    let shown = redact::text(input.trim());
+    let mut words = shown.chars();
     let mut excerpt: String = words.by_ref().take(EXCERPT_CHARS_MAX).collect();
     if words.next().is_some() {
         excerpt.push('…');

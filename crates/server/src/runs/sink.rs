@@ -49,6 +49,18 @@ struct OpenSubagent {
 }
 
 impl State {
+    /// Whether what an event closes is open; `true` for events that close nothing.
+    fn is_open(&self, agent_name: &str, body: &EventBody) -> bool {
+        match body {
+            EventBody::ToolCompleted(tool) => self.tools.iter().any(|open| open.execution_id == tool.execution_id),
+            EventBody::SubagentCompleted(step) => self
+                .subagents
+                .iter()
+                .any(|open| (open.agent_name.as_str(), open.step_number) == (agent_name, step.step_number)),
+            _ => true,
+        }
+    }
+
     /// Keeps account of what an event opens and closes.
     fn observe(&mut self, agent_name: &str, body: &EventBody, at: Timestamp) {
         match body {
@@ -131,7 +143,8 @@ impl RunSink {
         let receipt = {
             // Held only to queue the event: so nothing can be queued behind the run's last event.
             let mut state = self.lock();
-            if state.ended {
+            // What was closed for agents that did not end in time is not closed again by them (ORD-3, ORD-5).
+            if state.ended || !state.is_open(agent_name, &body) {
                 return Err(SinkError::RunEnded);
             }
             let draft = EventDraft::new(self.origin.clone(), agent_name, cause, &body, end)
