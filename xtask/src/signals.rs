@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// How often a command that is waited for is looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -15,21 +17,17 @@ const TICK: Duration = Duration::from_millis(20);
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 static WATCHING: OnceLock<()> = OnceLock::new();
 
-/// Starts to watch. Must be called before any other thread is started, for they inherit what is blocked;
-/// child processes begin with nothing blocked.
+/// Starts to watch. Signals are handled, not blocked: what is blocked here would be blocked in every process that this
+/// runner starts, and those could then not be ended in order.
 pub fn watch() -> Result<()> {
     if WATCHING.set(()).is_err() {
         return Ok(());
     }
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block().context("blocking the signals that end a process")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening to the signals that end a process")?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            while set.wait().is_ok() {
+            for _ in signals.forever() {
                 SEEN.fetch_add(1, Ordering::SeqCst);
             }
         })

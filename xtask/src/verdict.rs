@@ -62,7 +62,7 @@ pub fn judge(facts: &Facts) -> Answer {
         return answer(
             Exit::Invalid,
             Verdict::Invalid,
-            format!("the results contradict each other: {first}{more}"),
+            format!("the run cannot be believed: {first}{more}"),
         );
     }
     if let Some(first) = facts.over_budget.first() {
