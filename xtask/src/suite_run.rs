@@ -305,6 +305,8 @@ impl SuiteRun<'_> {
             .iter()
             .filter(|one| running.iter().any(|c| c.name == one.category.name) && self.is_selected(one))
             .collect();
+        let before = self.tally.duration(running[0]);
+        let began = Instant::now();
         let results = self.invoke(
             &Wave {
                 build: wave.build,
@@ -323,6 +325,10 @@ impl SuiteRun<'_> {
             .collect();
         self.tally
             .add(&expected, &results, |id| commands.get(id).cloned().unwrap_or_default());
+        if let [only] = running.as_slice() {
+            // Alone in its wave, a category took what the wave took; beside others, the sum of its tests.
+            self.tally.set_duration(only, before + began.elapsed());
+        }
         if results.cut == Some(Cut::Signal) {
             self.facts.interrupted = true;
         }
@@ -391,14 +397,6 @@ impl SuiteRun<'_> {
                 "{} was stopped after {took:.1} s: its time budget was used up",
                 names.join(" + ")
             ));
-        }
-        if let [only] = wave.categories.as_slice() {
-            let before = if round == 0 {
-                Duration::ZERO
-            } else {
-                self.tally.duration(only)
-            };
-            self.tally.set_duration_after(only, before + took);
         }
         let path = self.workspace.junit(choice.profile);
         if results.junit.is_some() {

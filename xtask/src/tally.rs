@@ -150,8 +150,8 @@ impl Tally {
         });
     }
 
-    /// Time from the first start to the last end of a category, where it ran alone in its wave.
-    pub fn set_duration_after(&mut self, category: &Category, duration: Duration) {
+    /// Time of a category that ran alone in its waves, which is not the sum of its tests'.
+    pub fn set_duration(&mut self, category: &Category, duration: Duration) {
         self.row(category).duration = duration;
     }
 
