@@ -111,7 +111,8 @@ impl Builder {
         }
     }
 
-    /// Runs a test that must fail, for proofs that it can; says why it failed. It leaves neither evidence nor a record.
+    /// Runs a test that must fail, for proofs that it can; says why it failed. It leaves no evidence, and a record
+    /// without what it broke on purpose.
     ///
     /// # Panics
     /// The test held, or could not start.

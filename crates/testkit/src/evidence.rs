@@ -26,7 +26,7 @@ pub(crate) struct Evidence {
 pub(crate) enum Keep {
     /// Everything that explains it, and its record.
     Evidence,
-    /// Nothing: it failed on purpose.
+    /// Nothing but the record of a proof that held: it failed on purpose.
     Nothing,
 }
 
@@ -101,7 +101,7 @@ impl Evidence {
         {
             eprintln!("warning: {warning}");
         }
-        let record = TestRecord {
+        let mut record = TestRecord {
             test: finding.case.test.clone(),
             category: finding.case.category.clone(),
             clauses: finding.case.clauses.iter().map(|clause| clause.id.to_owned()).collect(),
@@ -125,9 +125,12 @@ impl Evidence {
             started: finding.started.to_string(),
             duration_ms: finding.duration.as_millis() as u64,
         };
-        if self.keep == Keep::Evidence
-            && let Err(error) = write_record(&record)
-        {
+        if self.keep == Keep::Nothing && !reasons.is_empty() {
+            // The proof held because the test failed: what it broke on purpose is no finding about the target.
+            record.outcome = TestOutcome::Passed;
+            (record.message, record.violations, record.warned) = (None, Vec::new(), Vec::new());
+        }
+        if let Err(error) = write_record(&record) {
             reasons.push(format!("writing the test's record: {error:#}"));
         }
         if reasons.is_empty() {
