@@ -97,6 +97,10 @@ fn gather(
                     said,
                 }) => {
                     progress.test_ended(&test, end != End::Failed);
+                    if end == End::Failed && results.cut.is_some() {
+                        // It did not fail, it was ended with the run.
+                        continue;
+                    }
                     match expected.iter().find(|listed| listed.stream_name == test) {
                         Some(listed) => {
                             results.ended.insert(listed.id.clone(), Ended { end, duration, said });
