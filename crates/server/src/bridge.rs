@@ -270,10 +270,10 @@ impl Bridge {
         threads: &[(ThreadId, FollowFrom)],
         outbox: &Outbox,
     ) -> Result<Following, ApiError> {
-        let mut epochs = Vec::with_capacity(threads.len());
-        for (thread, _) in threads {
-            let epoch = threads::epoch(&self.inner.pool, user, thread).await?;
-            epochs.push(epoch.ok_or_else(|| ApiError::new(ErrorCode::ThreadNotFound))?);
+        let names: Vec<&str> = threads.iter().map(|(thread, _)| thread.as_str()).collect();
+        let epochs = threads::epochs(&self.inner.pool, user, &names).await?;
+        if names.iter().any(|name| !epochs.contains_key(*name)) {
+            return Err(ApiError::new(ErrorCode::ThreadNotFound));
         }
         let mut following = Following {
             inner: self.inner.clone(),
@@ -281,28 +281,31 @@ impl Bridge {
             positions: Vec::with_capacity(threads.len()),
             starts: Vec::with_capacity(threads.len()),
         };
-        for ((thread, from), epoch) in threads.iter().zip(epochs) {
+        for (thread, from) in threads {
             // What a live follower has seen needs no replay; only a resume takes it back.
-            let is_live = self.inner.hub.is_live(thread, outbox);
-            let follower = match from {
-                FollowFrom::Live if is_live => None,
-                FollowFrom::Live | FollowFrom::Resume(_) => Some(self.inner.hub.join(thread, outbox)),
-            };
-            // From here on the guard removes the follower again if reading fails.
-            if let Some(id) = follower {
+            if matches!(from, FollowFrom::Resume(_)) || !self.follows(thread, outbox) {
+                // From here on the guard removes the follower again if reading fails.
+                let id = self.inner.hub.join(thread, outbox);
                 following.starts.push(Start {
                     thread: thread.clone(),
                     id,
                     have: 0,
                 });
             }
-            let oldest = events::oldest_seq(&self.inner.pool, thread).await?;
-            let tails = events::tails(&self.inner.pool, std::slice::from_ref(thread)).await?;
-            let last = tails.first().map_or(0, |(_, tail)| tail.last_seq);
-            self.inner.hub.seed(thread, last);
-            self.inner.fill_gap(thread).await?;
-            let last_seq = self.inner.hub.position(thread).unwrap_or(last);
-            let oldest_seq = oldest.unwrap_or(1);
+        }
+        // Read after joining: so an event is either in what was read or comes by the feed.
+        let spans = events::spans(&self.inner.pool, &names).await?;
+        for (thread, from) in threads {
+            let Some(epoch) = epochs.get(thread.as_str()).cloned() else {
+                continue;
+            };
+            let span = spans.get(thread.as_str());
+            let read = span.map_or(0, |span| span.last_seq);
+            if self.inner.hub.seed(thread, read) < read {
+                self.inner.fill_gap(thread).await?;
+            }
+            let last_seq = self.inner.hub.position(thread).unwrap_or(read);
+            let oldest_seq = span.map_or(1, |span| span.oldest_seq);
             let granted = match from {
                 FollowFrom::Live => None,
                 FollowFrom::Resume(point) => Some(point.after)
@@ -313,7 +316,7 @@ impl Bridge {
                 (FollowFrom::Resume(_), Some(_)) => telemetry::resume_judged(ResumeOutcome::Recovered),
                 (FollowFrom::Resume(_), None) => telemetry::resume_judged(ResumeOutcome::Refused),
             }
-            if let Some(start) = following.starts.last_mut().filter(|start| Some(start.id) == follower) {
+            if let Some(start) = following.starts.iter_mut().find(|start| start.thread == *thread) {
                 start.have = granted.unwrap_or(last_seq);
             }
             following.positions.push(ThreadPosition {
@@ -325,6 +328,12 @@ impl Bridge {
             });
         }
         Ok(following)
+    }
+
+    /// Whether a connection follows a thread, live.
+    #[must_use]
+    pub fn follows(&self, thread: &ThreadId, outbox: &Outbox) -> bool {
+        self.inner.hub.is_live(thread, outbox)
     }
 
     /// Ends that a connection follows these threads.

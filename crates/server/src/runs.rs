@@ -126,7 +126,8 @@ impl Runs {
     }
 
     /// Accepts a message that starts a run; it is durable when this returns (MSG-5). A repeat names the first run,
-    /// before `limit` is judged (SEQ-8).
+    /// before `limit` is judged (SEQ-8). `answer` is called before the run can say anything, so that what it queues
+    /// stands before the run's events.
     ///
     /// # Errors
     /// `THREAD_NOT_FOUND`, `AGENT_NOT_FOUND`, `SERVICE_DRAINING`, what `limit` says, `DATABASE_UNAVAILABLE`.
@@ -134,6 +135,7 @@ impl Runs {
         &self,
         request: RunRequest,
         limit: impl FnOnce() -> Result<(), ApiError> + Send,
+        answer: impl FnOnce(&Accepted) + Send,
     ) -> Result<Accepted, ApiError> {
         let inner = &self.inner;
         let RunRequest {
@@ -153,7 +155,11 @@ impl Runs {
         };
         match runs::known(inner.store.pool(), &user_id, &thread_id, &message_id).await? {
             Known::NoThread => return Err(ApiError::new(ErrorCode::ThreadNotFound)),
-            Known::Repeated { run_id, accepted_at } => return Ok(repeat(run_id, accepted_at)),
+            Known::Repeated { run_id, accepted_at } => {
+                let accepted = repeat(run_id, accepted_at);
+                answer(&accepted);
+                return Ok(accepted);
+            }
             Known::New => {}
         }
         if let Some(name) = &agent_name
@@ -190,10 +196,22 @@ impl Runs {
         if !runs::accept(inner.store.pool(), &new).await? {
             // The same message came twice at once, or the thread was deleted meanwhile.
             return match runs::known(inner.store.pool(), &user_id, &thread_id, &message_id).await? {
-                Known::Repeated { run_id, accepted_at } => Ok(repeat(run_id, accepted_at)),
+                Known::Repeated { run_id, accepted_at } => {
+                    let accepted = repeat(run_id, accepted_at);
+                    answer(&accepted);
+                    Ok(accepted)
+                }
                 Known::NoThread | Known::New => Err(ApiError::new(ErrorCode::ThreadNotFound)),
             };
         }
+        let accepted = Accepted {
+            message_id: message_id.clone(),
+            run_id: run_id.clone(),
+            thread_id: thread_id.clone(),
+            accepted_at,
+            repeated: false,
+        };
+        answer(&accepted);
         inner.clone().enqueue(OwnedRun {
             run_id: run_id.clone(),
             user_id,
@@ -206,13 +224,7 @@ impl Runs {
             fence: 1,
             stop: None,
         });
-        Ok(Accepted {
-            message_id,
-            run_id,
-            thread_id,
-            accepted_at,
-            repeated: false,
-        })
+        Ok(accepted)
     }
 
     /// Ends a run as its user asked, on whichever node it is.

@@ -17,7 +17,7 @@ use crate::bridge::{FollowFrom, Following, Outbox};
 use crate::broker::Notice;
 use crate::error::ApiError;
 use crate::quality;
-use crate::runs::RunRequest;
+use crate::runs::{Accepted, RunRequest};
 use crate::session::request::{StartRun, Typing};
 use crate::session::{Conclusion, Place, Received, Reply, Request, Session, Task, answer};
 use crate::store::{events, runs};
@@ -277,7 +277,10 @@ impl Clerk {
 
     async fn start_run(&mut self, start: StartRun, cause: MessageId) -> Result<Reply, ApiError> {
         // Followed before it is accepted, so that none of its events is missed; they are held back behind the answer.
-        let following = self.follow(&[(start.thread_id.clone(), FollowFrom::Live)]).await?;
+        let following = match self.app.bridge.follows(&start.thread_id, &self.outbox) {
+            true => None,
+            false => Some(self.follow(&[(start.thread_id.clone(), FollowFrom::Live)]).await?),
+        };
         let user_id = self.identity.user_id.clone();
         let request = RunRequest {
             user_id: user_id.clone(),
@@ -289,16 +292,27 @@ impl Clerk {
             references: start.references,
             context: start.context,
         };
-        let limiter = &self.app.limiter;
-        let accepted = self.app.runs.accept(request, || limiter.message(&user_id)).await?;
-        let received = answer::message_received(
-            accepted.message_id,
-            accepted.run_id,
-            accepted.thread_id,
-            accepted.accepted_at,
-        );
-        push(&self.outbox, &received);
-        self.release(following);
+        let (limiter, outbox) = (&self.app.limiter, &self.outbox);
+        let answer = |accepted: &Accepted| {
+            let Accepted {
+                message_id,
+                run_id,
+                thread_id,
+                accepted_at,
+                ..
+            } = accepted.clone();
+            push(
+                outbox,
+                &answer::message_received(message_id, run_id, thread_id, accepted_at),
+            );
+        };
+        self.app
+            .runs
+            .accept(request, || limiter.message(&user_id), answer)
+            .await?;
+        if let Some(following) = following {
+            self.release(following);
+        }
         Ok(Reply::Accepted)
     }
 

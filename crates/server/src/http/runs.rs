@@ -61,7 +61,10 @@ pub(super) async fn chat(
         references: body.references,
         context: None,
     };
-    let accepted = app.runs.accept(accepting, || app.limiter.message(&user_id)).await?;
+    let accepted = app
+        .runs
+        .accept(accepting, || app.limiter.message(&user_id), |_| ())
+        .await?;
     let answer = ChatAccepted {
         message_id: accepted.message_id,
         run_id: accepted.run_id,

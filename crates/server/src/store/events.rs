@@ -1,5 +1,7 @@
 //! The log: events of threads, in order, as they were first sent.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use kingsguard_protocol::{RunId, ThreadId};
 use sqlx::{PgPool, Row};
@@ -188,16 +190,36 @@ pub async fn tails(pool: &PgPool, threads: &[ThreadId]) -> Result<Vec<(ThreadId,
         .collect()
 }
 
-/// The oldest `seq` that is still kept; `None` of an empty log.
+/// The first and the last event that is kept of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub oldest_seq: u64,
+    pub last_seq: u64,
+}
+
+/// What is kept of these threads' logs; a thread without events is absent.
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn oldest_seq(pool: &PgPool, thread: &ThreadId) -> Result<Option<u64>, sqlx::Error> {
-    let oldest: Option<i64> = sqlx::query_scalar("SELECT min(seq) FROM events WHERE thread_id = $1")
-        .bind(thread.as_str())
-        .fetch_one(pool)
-        .await?;
-    Ok(oldest.map(from_db))
+pub async fn spans(pool: &PgPool, threads: &[&str]) -> Result<HashMap<String, Span>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT t.thread_id, span.oldest, span.newest FROM unnest($1::text[]) AS t (thread_id)
+         CROSS JOIN LATERAL (SELECT min(seq) AS oldest, max(seq) AS newest FROM events
+                             WHERE events.thread_id = t.thread_id) AS span
+         WHERE span.newest IS NOT NULL",
+    )
+    .bind(threads)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let span = Span {
+                oldest_seq: from_db(row.try_get(1)?),
+                last_seq: from_db(row.try_get(2)?),
+            };
+            Ok((row.try_get(0)?, span))
+        })
+        .collect()
 }
 
 /// Up to `limit` events above `after`, oldest first.

@@ -1,5 +1,7 @@
 //! Threads: whose they are, what they are called, and what the agents keep about them.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use kingsguard_protocol::http::ThreadSummary;
 use kingsguard_protocol::{Epoch, ThreadId, Timestamp, UserId};
@@ -60,6 +62,24 @@ pub async fn count(pool: &PgPool, user: &UserId) -> Result<u64, sqlx::Error> {
             .fetch_one(pool)
             .await?;
     Ok(from_db(count))
+}
+
+/// The epochs of those of these threads that are the user's.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn epochs(pool: &PgPool, user: &UserId, threads: &[&str]) -> Result<HashMap<String, Epoch>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT thread_id, epoch FROM threads
+         WHERE thread_id = ANY ($2::text[]) AND user_id = $1 AND deleted_at IS NULL",
+    )
+    .bind(user.as_str())
+    .bind(threads)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, Epoch::from(row.try_get::<String, _>(1)?))))
+        .collect()
 }
 
 /// The epoch of a user's thread; `None` when he has no such thread.
