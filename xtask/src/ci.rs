@@ -38,6 +38,8 @@ pub fn run(workspace: &Workspace) -> Result<Exit> {
     if tidy != Exit::Passed {
         return Ok(tidy);
     }
+    // nextest runs no doctests, and what must not compile is shown by them: a tool call past the dispatcher.
+    step("doctests", workspace.cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     for words in README_COMMANDS {
         let exit = suite(workspace, words)?;
         if exit != Exit::Passed {
