@@ -40,6 +40,11 @@ pub fn run(workspace: &Workspace) -> Result<Exit> {
     }
     // nextest runs no doctests, and what must not compile is shown by them: a tool call past the dispatcher.
     step("doctests", workspace.cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    println!("==> settings");
+    let settings = crate::settings::run(workspace, false)?;
+    if settings != Exit::Passed {
+        return Ok(settings);
+    }
     for words in README_COMMANDS {
         let exit = suite(workspace, words)?;
         if exit != Exit::Passed {

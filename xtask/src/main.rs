@@ -35,6 +35,7 @@ mod revision;
 mod schema;
 mod serve;
 mod services;
+mod settings;
 mod signals;
 mod stack;
 mod suite_run;
@@ -88,7 +89,12 @@ fn run(arguments: &[String]) -> Result<Exit> {
         Command::Hooks { action } => hooks::run(&workspace, &action),
         Command::Images { force } => images::run(&workspace, force),
         Command::Schema { check } => schema::run(check).map(|()| Exit::Passed),
-        Command::Tidy { write } => tidy::run(&workspace, write),
+        Command::Tidy { write } => {
+            if write {
+                settings::run(&workspace, true)?;
+            }
+            tidy::run(&workspace, write)
+        }
         Command::List { json: true } => {
             println!("{}", list::json()?);
             Ok(Exit::Passed)
