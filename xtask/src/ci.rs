@@ -39,7 +39,10 @@ pub fn run(workspace: &Workspace) -> Result<Exit> {
         return Ok(tidy);
     }
     // nextest runs no doctests, and what must not compile is shown by them: a tool call past the dispatcher.
-    step("doctests", workspace.cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    step(
+        "doctests",
+        workspace.cargo().args(["test", "--workspace", "--doc", "--quiet"]),
+    )?;
     println!("==> settings");
     let settings = crate::settings::run(workspace, false)?;
     if settings != Exit::Passed {
