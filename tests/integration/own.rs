@@ -1,0 +1,1 @@
+//! Tests that need a backend of their own: settings, signals, restarts.
