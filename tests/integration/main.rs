@@ -5,6 +5,7 @@
 //! backend.
 
 mod forged;
+mod messages;
 
 mod own;
 mod wire;
