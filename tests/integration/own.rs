@@ -4,3 +4,4 @@ mod credentials;
 mod drain;
 mod handshake;
 mod heartbeat;
+mod limits;
