@@ -43,7 +43,9 @@ pub fn tampered(token: &str, changes: Value) -> String {
 /// The signature with its first byte changed.
 pub fn with_broken_signature(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').expect("a JWT has three parts");
-    let mut bytes = URL_SAFE_NO_PAD.decode(signature).expect("a JWT's signature is base64url");
+    let mut bytes = URL_SAFE_NO_PAD
+        .decode(signature)
+        .expect("a JWT's signature is base64url");
     bytes[0] ^= 1;
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes))
 }

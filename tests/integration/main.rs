@@ -6,6 +6,7 @@
 
 mod forged;
 mod messages;
+mod redaction;
 
 mod own;
 mod wire;

@@ -24,7 +24,11 @@ impl Given {
 
 /// The fields of a good message, without its envelope.
 pub fn fields(kind: ClientType, given: &Given) -> Value {
-    let Given { thread_id, run_id, token } = given;
+    let Given {
+        thread_id,
+        run_id,
+        token,
+    } = given;
     match kind {
         ClientType::HandshakeAcknowledged => json!({ "thread_id": thread_id }),
         ClientType::UserMessage => json!({ "content": "What did I spend?" }),
@@ -44,7 +48,7 @@ pub fn fields(kind: ClientType, given: &Given) -> Value {
         ClientType::Ping | ClientType::Pong | ClientType::Heartbeat | ClientType::HeartbeatAck => json!({}),
         ClientType::Auth => json!({ "token": token }),
         ClientType::Broadcast => json!({ "content": "Hello, all of me" }),
-        ClientType::ExampleMessage => json!({ "content": "What did I spend?", "category": "cost-optimization" }),
+        ClientType::ExampleMessage => json!({ "content": "What did I spend?", "category": "cost" }),
         ClientType::ValidateContent => json!({ "content": "What did I spend?", "content_type": "user_message" }),
         ClientType::GetUsage => json!({ "period": "day" }),
         ClientType::Batch => json!({ "messages": [{ "type": "ping", "message_id": "message_in_batch" }] }),

@@ -5,3 +5,4 @@ mod drain;
 mod handshake;
 mod heartbeat;
 mod limits;
+mod snapshots;

@@ -20,23 +20,44 @@ async fn a_rightly_signed_token_of_another_issuer_audience_algorithm_or_time_is_
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let token = ada.access_token();
-            let key = ctx.backend().await.settings()["KINGSGUARD_JWT_SECRET"].clone().into_bytes();
+            let key = ctx.backend().await.settings()["KINGSGUARD_JWT_SECRET"]
+                .clone()
+                .into_bytes();
             let own = forged::claims(&token);
             let now = Timestamp::now().as_unix_ms() / 1_000;
             let mut without_end = own.clone();
             without_end.remove("exp");
             let sign = |claims: &_| forged::signed(claims, Algorithm::HS256, &key);
             let rows = [
-                (sign(&forged::changed(&token, json!({ "iss": "elsewhere" }))), ErrorCode::AuthTokenInvalid),
-                (sign(&forged::changed(&token, json!({ "aud": "elsewhere" }))), ErrorCode::AuthTokenInvalid),
+                (
+                    sign(&forged::changed(&token, json!({ "iss": "elsewhere" }))),
+                    ErrorCode::AuthTokenInvalid,
+                ),
+                (
+                    sign(&forged::changed(&token, json!({ "aud": "elsewhere" }))),
+                    ErrorCode::AuthTokenInvalid,
+                ),
                 (sign(&without_end), ErrorCode::AuthTokenInvalid),
-                (forged::signed(&own, Algorithm::HS384, &key), ErrorCode::AuthTokenInvalid),
-                (forged::signed(&own, Algorithm::HS512, &key), ErrorCode::AuthTokenInvalid),
-                (sign(&forged::changed(&token, json!({ "exp": now - 6 }))), ErrorCode::AuthTokenExpired),
-                (sign(&forged::changed(&token, json!({ "exp": 1 }))), ErrorCode::AuthTokenExpired),
+                (
+                    forged::signed(&own, Algorithm::HS384, &key),
+                    ErrorCode::AuthTokenInvalid,
+                ),
+                (
+                    forged::signed(&own, Algorithm::HS512, &key),
+                    ErrorCode::AuthTokenInvalid,
+                ),
+                (
+                    sign(&forged::changed(&token, json!({ "exp": now - 6 }))),
+                    ErrorCode::AuthTokenExpired,
+                ),
+                (
+                    sign(&forged::changed(&token, json!({ "exp": 1 }))),
+                    ErrorCode::AuthTokenExpired,
+                ),
             ];
             for (bad, code) in rows {
-                ctx.refused(ConnectOptions::default().with_protocol(format!("jwt.{bad}")), code).await;
+                ctx.refused(ConnectOptions::default().with_protocol(format!("jwt.{bad}")), code)
+                    .await;
                 let _error = ctx.http().with_bearer(&bad).get("/auth/me").await.expect_error(code);
             }
             // The same way of signing with nothing changed is accepted, so that what was refused was the change.
@@ -56,9 +77,16 @@ async fn an_expired_token_ends_its_connection_with_4401_after_the_error() {
             let expiry = expiry_ms(&ada.access_token());
             let error = chat.expect_error(ErrorCode::AuthTokenExpired).await;
             let came = Timestamp::now().as_unix_ms();
-            assert!((expiry..=expiry + 5_000).contains(&came), "ended {} ms after expiry", came - expiry);
+            assert!(
+                (expiry..=expiry + 5_000).contains(&came),
+                "ended {} ms after expiry",
+                came - expiry
+            );
             assert_eq!(error.recovery, kingsguard_protocol::Recovery::Reauthenticate);
-            assert_eq!(chat.expect_closed().await, Some(CloseCode::AuthenticationEnded.as_u16()));
+            assert_eq!(
+                chat.expect_closed().await,
+                Some(CloseCode::AuthenticationEnded.as_u16())
+            );
             ada.refused(ada.options(), ErrorCode::AuthTokenExpired).await;
         })
         .await;
@@ -76,11 +104,19 @@ async fn auth_with_a_fresh_token_keeps_the_connection_until_that_expires() {
                 .eventually("a token that expires later", async || {
                     let tokens = ada.refresh().await;
                     let expiry = expiry_ms(tokens.access_token.reveal());
-                    if expiry > first { Ok(tokens) } else { Err(format!("expires at {expiry}")) }
+                    if expiry > first {
+                        Ok(tokens)
+                    } else {
+                        Err(format!("expires at {expiry}"))
+                    }
                 })
                 .await;
             let fresh_expiry = expiry_ms(fresh.access_token.reveal());
-            let message_id = chat.send(Auth { token: fresh.access_token.clone() }).await;
+            let message_id = chat
+                .send(Auth {
+                    token: fresh.access_token.clone(),
+                })
+                .await;
             match chat.answer_to(&message_id).await {
                 ControlFrame::AuthCompleted(done) => assert_eq!(done.expires_at.as_unix_ms(), fresh_expiry),
                 other => panic!("expected auth_completed, but {other:?}"),
@@ -91,7 +127,10 @@ async fn auth_with_a_fresh_token_keeps_the_connection_until_that_expires() {
                 "ended at {}, but the fresh token lives until {fresh_expiry}",
                 error.timestamp
             );
-            assert_eq!(chat.expect_closed().await, Some(CloseCode::AuthenticationEnded.as_u16()));
+            assert_eq!(
+                chat.expect_closed().await,
+                Some(CloseCode::AuthenticationEnded.as_u16())
+            );
         })
         .await;
 }
@@ -104,11 +143,16 @@ async fn a_connection_made_by_a_ticket_lives_as_long_as_the_users_token() {
             let ada = ctx.user("ada").await;
             let expiry = expiry_ms(&ada.access_token());
             let ticket = ada.ticket().await;
-            let mut chat = ada.connect_with(ConnectOptions::default().with_ticket(ticket.ticket.reveal())).await;
+            let mut chat = ada
+                .connect_with(ConnectOptions::default().with_ticket(ticket.ticket.reveal()))
+                .await;
             let error = chat.expect_error(ErrorCode::AuthTokenExpired).await;
             let late_ms = error.timestamp.as_unix_ms() - expiry;
             assert!((0..=5_000).contains(&late_ms), "ended {late_ms} ms after the token");
-            assert_eq!(chat.expect_closed().await, Some(CloseCode::AuthenticationEnded.as_u16()));
+            assert_eq!(
+                chat.expect_closed().await,
+                Some(CloseCode::AuthenticationEnded.as_u16())
+            );
         })
         .await;
 }
@@ -118,8 +162,16 @@ async fn dev_login_does_not_exist_unless_it_is_switched_on() {
     TestContext::own(case!("HTTP-1"))
         .run(async |ctx| {
             let body = json!({ "email": "dev@example.test", "password": "anything at all" });
-            let _missing = ctx.http().post("/auth/dev_login", &body).await.expect_error(ErrorCode::NotFound);
-            let _alike = ctx.http().post("/auth/dev_login", &json!(7)).await.expect_error(ErrorCode::NotFound);
+            let _missing = ctx
+                .http()
+                .post("/auth/dev_login", &body)
+                .await
+                .expect_error(ErrorCode::NotFound);
+            let _alike = ctx
+                .http()
+                .post("/auth/dev_login", &json!(7))
+                .await
+                .expect_error(ErrorCode::NotFound);
         })
         .await;
 }
@@ -131,12 +183,22 @@ async fn dev_login_makes_the_account_and_checks_no_password_and_the_log_says_so(
         .run(async |ctx| {
             let ada = ctx.dev_user("ada").await;
             let body = json!({ "email": ada.email(), "password": "quite another one" });
-            let again: TokenResponse = ctx.http().post("/auth/dev_login", &body).await.expect_status(200).parse();
+            let again: TokenResponse = ctx
+                .http()
+                .post("/auth/dev_login", &body)
+                .await
+                .expect_status(200)
+                .parse();
             assert_eq!(again.user_id, ada.user_id());
             let chat = ada.connect().await;
-            assert_eq!(chat.established().protocol_version, kingsguard_protocol::PROTOCOL_VERSION);
+            assert_eq!(
+                chat.established().protocol_version,
+                kingsguard_protocol::PROTOCOL_VERSION
+            );
             let log = ctx.log_of(0).await;
-            let said = log.lines().any(|line| line.contains("WARN") && line.contains("dev_login"));
+            let said = log
+                .lines()
+                .any(|line| line.contains("WARN") && line.contains("dev_login"));
             assert!(said, "no warning about dev_login in the log: {log}");
         })
         .await;
@@ -145,7 +207,10 @@ async fn dev_login_makes_the_account_and_checks_no_password_and_the_log_says_so(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_an_allow_list_a_foreign_origin_is_refused_before_the_credential_is_judged() {
     TestContext::own(case!("AUTH-7"))
-        .with_setting("KINGSGUARD_ALLOWED_ORIGINS", "https://chat.example.test,http://localhost:3000")
+        .with_setting(
+            "KINGSGUARD_ALLOWED_ORIGINS",
+            "https://chat.example.test,http://localhost:3000",
+        )
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             for origin in [
@@ -155,7 +220,8 @@ async fn with_an_allow_list_a_foreign_origin_is_refused_before_the_credential_is
                 "https://chat.example.test:8443",
                 "null",
             ] {
-                ada.refused(ada.options().with_origin(origin), ErrorCode::OriginNotAllowed).await;
+                ada.refused(ada.options().with_origin(origin), ErrorCode::OriginNotAllowed)
+                    .await;
                 let nobody = ConnectOptions::default().with_origin(origin);
                 ctx.refused(nobody, ErrorCode::OriginNotAllowed).await;
             }

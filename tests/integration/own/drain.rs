@@ -27,14 +27,23 @@ async fn a_stop_lets_runs_finish_refuses_what_is_new_and_closes_with_1001() {
             ctx.signal_node(0, Signal::SIGTERM).await;
             for chat in [&mut busy, &mut idle] {
                 let notice = shutdown_notice(chat).await;
-                assert_eq!((notice.reason, notice.drain_deadline_ms), (ShutdownReason::Stop, 30_000));
+                assert_eq!(
+                    (notice.reason, notice.drain_deadline_ms),
+                    (ShutdownReason::Stop, 30_000)
+                );
             }
 
             // 503 comes before origin and credential.
             let foreign = ConnectOptions::default().with_origin("https://evil.test");
             for options in [ada.options(), ConnectOptions::default(), foreign] {
                 let refused = ctx.refused(options, ErrorCode::ServiceDraining).await;
-                let header = |name: &str| refused.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+                let header = |name: &str| {
+                    refused
+                        .headers
+                        .iter()
+                        .find(|(known, _)| known == name)
+                        .map(|(_, value)| value)
+                };
                 let seconds: u64 = header("retry-after").expect("Retry-After").parse().expect("in seconds");
                 assert!(seconds >= 1, "Retry-After says {seconds}");
             }
@@ -42,12 +51,23 @@ async fn a_stop_lets_runs_finish_refuses_what_is_new_and_closes_with_1001() {
             let error = idle.refusal_of(&late, ErrorCode::ServiceDraining).await;
             assert_eq!(error.recovery, Recovery::Reconnect);
 
-            assert_eq!(busy.until_completed(&first.run_id).await.completed().status, RunStatus::Completed);
-            assert_eq!(busy.until_completed(&queued.run_id).await.completed().status, RunStatus::Completed);
+            assert_eq!(
+                busy.until_completed(&first.run_id).await.completed().status,
+                RunStatus::Completed
+            );
+            assert_eq!(
+                busy.until_completed(&queued.run_id).await.completed().status,
+                RunStatus::Completed
+            );
             for chat in [&mut busy, &mut idle] {
                 assert_eq!(chat.expect_closed().await, Some(CloseCode::GoingAway.as_u16()));
             }
-            let code = ctx.backend().await.wait_for_exit(0).await.expect("the node was started");
+            let code = ctx
+                .backend()
+                .await
+                .wait_for_exit(0)
+                .await
+                .expect("the node was started");
             assert_eq!(code, Some(0));
         })
         .await;
@@ -61,7 +81,12 @@ async fn a_restart_closes_with_1012() {
             ctx.signal_node(0, Signal::SIGHUP).await;
             assert_eq!(shutdown_notice(&mut chat).await.reason, ShutdownReason::Restart);
             assert_eq!(chat.expect_closed().await, Some(CloseCode::Restart.as_u16()));
-            let code = ctx.backend().await.wait_for_exit(0).await.expect("the node was started");
+            let code = ctx
+                .backend()
+                .await
+                .wait_for_exit(0)
+                .await
+                .expect("the node was started");
             assert_eq!(code, Some(0));
         })
         .await;
@@ -76,7 +101,10 @@ async fn a_run_over_the_drain_deadline_ends_failed_with_service_draining() {
             let mut chat = ada.connect().await;
             let message_id = chat.say("Watch my usage for 20 seconds").await;
             let accepted = chat.accepted(&message_id).await;
-            chat.expect_event("the tool that watches", |event| matches!(event.body, EventBody::ToolExecuting(_))).await;
+            chat.expect_event("the tool that watches", |event| {
+                matches!(event.body, EventBody::ToolExecuting(_))
+            })
+            .await;
             ctx.signal_node(0, Signal::SIGTERM).await;
             assert_eq!(shutdown_notice(&mut chat).await.drain_deadline_ms, 500);
             let run = chat.until_completed(&accepted.run_id).await;

@@ -17,7 +17,10 @@ async fn who_does_not_acknowledge_within_the_deadline_is_closed_with_4408() {
             // What needs no handshake is answered and does not move the deadline.
             let message_id = silent.send(Ping {}).await;
             assert_eq!(silent.answer_to(&message_id).await.frame_type(), "pong");
-            assert_eq!(silent.expect_closed().await, Some(CloseCode::HandshakeDeadline.as_u16()));
+            assert_eq!(
+                silent.expect_closed().await,
+                Some(CloseCode::HandshakeDeadline.as_u16())
+            );
             let waited = kingsguard_protocol::Timestamp::now().as_unix_ms() - established.timestamp.as_unix_ms();
             assert!(waited >= 590, "closed after {waited} ms of 600");
             let message_id = on_time.send(Ping {}).await;

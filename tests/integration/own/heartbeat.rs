@@ -15,7 +15,10 @@ async fn greeted(ctx: &TestContext) -> RawSocket {
     assert_eq!(established["heartbeat_interval_ms"], json!(INTERVAL.as_millis() as u64));
     socket.read_until("handshake_response").await;
     let acknowledged = json!({ "type": "handshake_acknowledged", "message_id": "message_hello" }).to_string();
-    socket.send(&RawFrame::text(acknowledged)).await.expect("the connection is open");
+    socket
+        .send(&RawFrame::text(acknowledged))
+        .await
+        .expect("the connection is open");
     socket.read_until("handshake_complete").await;
     socket
 }
@@ -28,7 +31,10 @@ async fn a_silent_peer_is_dropped_between_two_and_three_intervals() {
             let mut socket = greeted(ctx).await;
             let last_sent = json!({ "type": "ping", "message_id": "message_last" }).to_string();
             let sent = Instant::now();
-            socket.send(&RawFrame::text(last_sent)).await.expect("the connection is open");
+            socket
+                .send(&RawFrame::text(last_sent))
+                .await
+                .expect("the connection is open");
             let mut pings = 0;
             let mut code = None;
             while let Some(frame) = socket.read_frame().await {
@@ -48,7 +54,11 @@ async fn a_silent_peer_is_dropped_between_two_and_three_intervals() {
                 (2 * INTERVAL..=3 * INTERVAL).contains(&silent_for),
                 "dropped after {silent_for:?} of silence, the interval is {INTERVAL:?}"
             );
-            ctx.figure("silent_peer_dropped_after_intervals", silent_for.as_secs_f64() / INTERVAL.as_secs_f64(), "intervals");
+            ctx.figure(
+                "silent_peer_dropped_after_intervals",
+                silent_for.as_secs_f64() / INTERVAL.as_secs_f64(),
+                "intervals",
+            );
         })
         .await;
 }
@@ -61,11 +71,17 @@ async fn lives_on(ctx: &TestContext, answer: impl Fn(&[u8]) -> RawFrame) {
         let frame = socket.read_frame().await.expect("the connection is open");
         if frame.opcode == 9 {
             pings += 1;
-            socket.send(&answer(&frame.payload)).await.expect("the connection is open");
+            socket
+                .send(&answer(&frame.payload))
+                .await
+                .expect("the connection is open");
         }
     }
     let alive = json!({ "type": "ping", "message_id": "message_alive" }).to_string();
-    socket.send(&RawFrame::text(alive)).await.expect("the connection is open");
+    socket
+        .send(&RawFrame::text(alive))
+        .await
+        .expect("the connection is open");
     while socket.read_until("pong").await["correlation_id"] != "message_alive" {}
 }
 

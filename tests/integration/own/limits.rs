@@ -33,7 +33,8 @@ async fn the_configured_limits_are_the_stated_ones() {
             chat.refusal_of(&message_id, ErrorCode::ValidationError).await;
             let _second = ada.connect().await;
             ada.refused(ada.options(), ErrorCode::ConnectionLimit).await;
-            chat.send_text(&json!({ "type": "ping", "padding": "x".repeat(20_000) }).to_string()).await;
+            chat.send_text(&json!({ "type": "ping", "padding": "x".repeat(20_000) }).to_string())
+                .await;
             assert_eq!(chat.expect_closed().await, Some(CloseCode::TooLarge.as_u16()));
         })
         .await;
@@ -74,7 +75,10 @@ async fn logins_of_an_address_are_limited() {
             let seconds = answer.retry_after_seconds().expect("Retry-After");
             let error = answer.expect_error(ErrorCode::RateLimited);
             let wait_ms = error.retry_after_ms.expect("a limit says when to come back");
-            assert!((1..=60_000).contains(&wait_ms) && seconds * 1_000 >= wait_ms, "{wait_ms} ms, {seconds} s");
+            assert!(
+                (1..=60_000).contains(&wait_ms) && seconds * 1_000 >= wait_ms,
+                "{wait_ms} ms, {seconds} s"
+            );
             // Who is logged in goes on.
             let _me = ada.http().get("/auth/me").await.expect_status(200);
         })
@@ -103,7 +107,10 @@ async fn a_flood_of_frames_is_refused_and_then_closed_with_4429() {
             let pongs = answers.iter().filter(|name| *name == "pong").count();
             assert!(pongs >= 98, "{pongs} of the first 100 frames were answered"); // the handshake took some
             assert_eq!(answers[answers.len() - 10..], vec!["RATE_LIMITED"; 10]);
-            let waits = flooding.unclaimed().iter().filter_map(|frame| frame.error().map(|error| error.retry_after_ms));
+            let waits = flooding
+                .unclaimed()
+                .iter()
+                .filter_map(|frame| frame.error().map(|error| error.retry_after_ms));
             assert!(waits.into_iter().all(|wait| wait.is_some_and(|wait| wait >= 1)));
             let message_id = beside.send(Ping {}).await;
             assert_eq!(beside.answer_to(&message_id).await.frame_type(), "pong");
@@ -115,6 +122,7 @@ async fn a_flood_of_frames_is_refused_and_then_closed_with_4429() {
 async fn each_message_of_a_batch_counts() {
     TestContext::own(case!("LIM-1"))
         .with_setting("KINGSGUARD_FRAMES_PER_SECOND_MAX", 100)
+        .with_setting("KINGSGUARD_RATE_LIMITED_MAX", 1_000)
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
             let fifty = json!({ "type": "batch", "messages": vec![json!({ "type": "ping" }); 50] }).to_string();
@@ -130,7 +138,10 @@ async fn each_message_of_a_batch_counts() {
                     other => panic!("expected pong or RATE_LIMITED, but {other:?}"),
                 }
             }
-            assert!(refused > 0, "200 messages within four frames passed a limit of 100 a second");
+            assert!(
+                refused > 0,
+                "200 messages within four frames passed a limit of 100 a second"
+            );
         })
         .await;
 }
@@ -151,7 +162,11 @@ async fn threads_of_a_user_are_limited_over_socket_and_rest() {
             assert!(name == "thread_created" || name == "QUOTA_EXCEEDED", "{third:?}");
             let message_id = chat.send(CreateThread::default()).await;
             chat.refusal_of(&message_id, ErrorCode::QuotaExceeded).await;
-            let _refused = ada.http().post("/api/threads", &json!({})).await.expect_error(ErrorCode::QuotaExceeded);
+            let _refused = ada
+                .http()
+                .post("/api/threads", &json!({}))
+                .await
+                .expect_error(ErrorCode::QuotaExceeded);
             bob.create_thread("his first").await;
         })
         .await;

@@ -65,7 +65,10 @@ async fn every_type_is_answered_as_stated_by_every_name_at_the_root_and_in_paylo
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
             let run = chat.ask("How can I spend less?").await;
-            let given = Given { run_id: run.run_id().clone(), ..Given::of(&ada, &chat.thread_id()) };
+            let given = Given {
+                run_id: run.run_id().clone(),
+                ..Given::of(&ada, &chat.thread_id())
+            };
             let mut came = Vec::new();
             let mut expected = Vec::new();
             for kind in ClientType::ALL.iter().copied() {
@@ -79,7 +82,11 @@ async fn every_type_is_answered_as_stated_by_every_name_at_the_root_and_in_paylo
                             ClientType::DeleteThread => ada.create_thread("to be deleted").await,
                             _ => given.thread_id.clone(),
                         };
-                        let given = Given { thread_id: victim, run_id: given.run_id.clone(), token: given.token.clone() };
+                        let given = Given {
+                            thread_id: victim,
+                            run_id: given.run_id.clone(),
+                            token: given.token.clone(),
+                        };
                         let message = form(kind, name, &message_id, &given);
                         came.push((*name, answers(&mut chat, &message, &message_id).await));
                         let stated: Vec<String> = stated_answer(kind).into_iter().map(str::to_owned).collect();
@@ -127,7 +134,8 @@ async fn a_message_without_an_id_is_answered_with_one_of_the_server() {
                     other => unreachable!("just matched {other:?}"),
                 }
             }
-            chat.send_json(&json!({ "type": "ping", "payload": { "message_id": "mine, in payload" } })).await;
+            chat.send_json(&json!({ "type": "ping", "payload": { "message_id": "mine, in payload" } }))
+                .await;
             match chat.expect_control("pong").await {
                 ControlFrame::Pong(pong) => assert_eq!(pong.correlation_id.as_str(), "mine, in payload"),
                 other => unreachable!("just matched {other:?}"),
@@ -160,7 +168,11 @@ async fn unknown_fields_nulls_and_any_usual_timestamp_are_accepted() {
                 message["message_id"] = json!(id);
                 chat.send_json(&message).await;
                 let frame = chat.next_text().await.json();
-                assert_eq!((&frame["type"], &frame["correlation_id"]), (&json!("pong"), &json!(id)), "{message}");
+                assert_eq!(
+                    (&frame["type"], &frame["correlation_id"]),
+                    (&json!("pong"), &json!(id)),
+                    "{message}"
+                );
             }
         })
         .await;
@@ -174,12 +186,17 @@ async fn content_may_stand_under_its_aliases() {
             let mut chat = ada.connect().await;
             for field in ["content", "text", "message"] {
                 let content = format!("What did I spend? Asked by {field}");
-                chat.send_json(&json!({ "type": "chat", "message_id": field, "payload": { field: content } })).await;
+                chat.send_json(&json!({ "type": "chat", "message_id": field, "payload": { field: content } }))
+                    .await;
                 let accepted = chat.accepted(&field.into()).await;
                 chat.until_completed(&accepted.run_id).await;
                 let path = format!("/api/threads/{}/messages", accepted.thread_id);
                 let history = ada.http().get(&path).await.expect_status(200).json();
-                let said = history["messages"].as_array().expect("a list").iter().find(|said| said["message_id"] == field);
+                let said = history["messages"]
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .find(|said| said["message_id"] == field);
                 assert_eq!(said.expect("it is stored")["content"], content);
             }
         })
@@ -220,11 +237,20 @@ async fn start_agent_runs_the_agent_that_it_names() {
             let mut chat = ada.connect().await;
             for name in &names {
                 let run = chat.ask_agent(name, "What did I spend, and on which model?").await;
-                assert_eq!(run.started().context.agent_names.first(), Some(name), "{:?}", run.started());
-                assert_eq!(run.completed().status, RunStatus::Completed, "{name}: {:?}", run.completed());
+                assert_eq!(run.events()[0].header.agent_name, *name, "{:?}", run.started());
+                assert_eq!(
+                    run.completed().status,
+                    RunStatus::Completed,
+                    "{name}: {:?}",
+                    run.completed()
+                );
             }
             let message_id = chat
-                .send(StartAgent { agent_name: "nobody".into(), user_request: "Hello?".into(), context: None })
+                .send(StartAgent {
+                    agent_name: "nobody".into(),
+                    user_request: "Hello?".into(),
+                    context: None,
+                })
                 .await;
             chat.refusal_of(&message_id, ErrorCode::AgentNotFound).await;
         })
@@ -239,26 +265,41 @@ async fn stop_agent_is_answered_by_agent_stopped_with_its_own_cause_and_then_can
             let cause = chat.say("Watch my usage for 20 seconds").await;
             let accepted = chat.accepted(&cause).await;
             let run_id = accepted.run_id.clone();
-            chat.expect_event("the tool that watches", |event| matches!(event.body, EventBody::ToolExecuting(_))).await;
-            let request = AgentStatusRequest { run_id: Some(run_id.clone()) };
+            chat.expect_event("the tool that watches", |event| {
+                matches!(event.body, EventBody::ToolExecuting(_))
+            })
+            .await;
+            let request = AgentStatusRequest {
+                run_id: Some(run_id.clone()),
+            };
             let asked = chat.send(request.clone()).await;
             assert_eq!(phases(&chat.answer_to(&asked).await), [RunPhase::Running]);
             let open = chat.send(AgentStatusRequest::default()).await;
             assert_eq!(phases(&chat.answer_to(&open).await), [RunPhase::Running]);
 
             let reason = Some("I have seen enough".to_owned());
-            let stop = chat.send(StopAgent { run_id: run_id.clone(), reason }).await;
+            let stop = chat
+                .send(StopAgent {
+                    run_id: run_id.clone(),
+                    reason,
+                })
+                .await;
             let run = chat.until_completed(&run_id).await;
             let stopped = run
                 .events()
                 .into_iter()
                 .find_map(|event| match &event.body {
-                    EventBody::AgentStopped(stopped) => Some((event.header.correlation_id.clone(), stopped.reason.clone())),
+                    EventBody::AgentStopped(stopped) => {
+                        Some((event.header.correlation_id.clone(), stopped.reason.clone()))
+                    }
                     _ => None,
                 })
                 .expect("agent_stopped");
             assert_eq!(stopped, (stop, "I have seen enough".to_owned()));
-            assert_eq!((run.completed().status, run.completed().success), (RunStatus::Cancelled, false));
+            assert_eq!(
+                (run.completed().status, run.completed().success),
+                (RunStatus::Cancelled, false)
+            );
             let last = run.events().last().map(|event| event.header.correlation_id.clone());
             assert_eq!(last, Some(cause), "agent_completed carries the cause of the run");
 
@@ -268,7 +309,12 @@ async fn stop_agent_is_answered_by_agent_stopped_with_its_own_cause_and_then_can
             assert_eq!(phases(&chat.answer_to(&open).await), []);
             let again = chat.send(StopAgent { run_id, reason: None }).await;
             chat.refusal_of(&again, ErrorCode::Conflict).await;
-            let unknown = chat.send(StopAgent { run_id: RunId::generate(), reason: None }).await;
+            let unknown = chat
+                .send(StopAgent {
+                    run_id: RunId::generate(),
+                    reason: None,
+                })
+                .await;
             chat.refusal_of(&unknown, ErrorCode::RunNotFound).await;
         })
         .await;
@@ -288,7 +334,11 @@ async fn quality_metrics_count_the_runs_own_events() {
             let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
             let mut chat = ada.connect().await;
             let run = chat.ask("How can I spend less?").await;
-            let message_id = chat.send(GetQualityMetrics { run_id: run.run_id().clone() }).await;
+            let message_id = chat
+                .send(GetQualityMetrics {
+                    run_id: run.run_id().clone(),
+                })
+                .await;
             let metrics = match chat.answer_to(&message_id).await {
                 ControlFrame::QualityMetrics(metrics) => metrics,
                 other => panic!("expected quality_metrics, but {other:?}"),
@@ -321,7 +371,12 @@ async fn validate_content_judges_without_starting_anything() {
                 ("{\"a\": [1, 2]}".to_owned(), "json", true),
                 ("{\"a\": [1, 2}".to_owned(), "json", false),
             ] {
-                let message_id = chat.send(ValidateContent { content, content_type: content_type.into() }).await;
+                let message_id = chat
+                    .send(ValidateContent {
+                        content,
+                        content_type: content_type.into(),
+                    })
+                    .await;
                 match chat.answer_to(&message_id).await {
                     ControlFrame::ContentValidationResult(result) => {
                         assert_eq!((result.valid, result.issues.is_empty()), (valid, valid), "{result:?}");
@@ -349,11 +404,19 @@ async fn usage_is_the_sum_over_the_users_own_runs() {
                 spent.output_tokens += usage.output_tokens;
                 spent.cost_microusd += usage.cost_microusd;
             }
-            for period in [None, Some(UsagePeriod::Day), Some(UsagePeriod::Week), Some(UsagePeriod::All)] {
+            for period in [
+                None,
+                Some(UsagePeriod::Day),
+                Some(UsagePeriod::Week),
+                Some(UsagePeriod::All),
+            ] {
                 let message_id = chat.send(GetUsage { period }).await;
                 match chat.answer_to(&message_id).await {
                     ControlFrame::UsageReport(report) => {
-                        assert_eq!((report.runs, report.usage, report.period), (2, spent, period.unwrap_or_default()));
+                        assert_eq!(
+                            (report.runs, report.usage, report.period),
+                            (2, spent, period.unwrap_or_default())
+                        );
                     }
                     other => panic!("expected usage_report, but {other:?}"),
                 }
@@ -378,16 +441,26 @@ async fn auth_with_another_users_or_a_bad_token_changes_nothing() {
                 (bob.access_token(), ErrorCode::AuthForbidden),
                 ("nonsense".to_owned(), ErrorCode::AuthTokenInvalid),
             ] {
-                chat.send_json(&json!({ "type": "auth", "message_id": "message_auth", "token": token })).await;
+                chat.send_json(&json!({ "type": "auth", "message_id": "message_auth", "token": token }))
+                    .await;
                 chat.refusal_of(&"message_auth".into(), code).await;
             }
             // Still hers: her thread can be made and is hers.
-            let message_id = chat.send(CreateThread { title: Some("hers".into()), metadata: None }).await;
+            let message_id = chat
+                .send(CreateThread {
+                    title: Some("hers".into()),
+                    metadata: None,
+                })
+                .await;
             let created = match chat.answer_to(&message_id).await {
                 ControlFrame::ThreadCreated(created) => created.thread_id,
                 other => panic!("expected thread_created, but {other:?}"),
             };
-            let _hers = ada.http().get(&format!("/api/threads/{created}")).await.expect_status(200);
+            let _hers = ada
+                .http()
+                .get(&format!("/api/threads/{created}"))
+                .await
+                .expect_status(200);
         })
         .await;
 }
@@ -406,7 +479,10 @@ async fn a_revoked_token_ends_its_connections_with_4401_within_5_s() {
             let _ended = http.post("/auth/logout", &json!({})).await.expect_status(200);
             for chat in [&mut one, &mut two] {
                 chat.expect_error(ErrorCode::AuthTokenRevoked).await;
-                assert_eq!(chat.expect_closed().await, Some(CloseCode::AuthenticationEnded.as_u16()));
+                assert_eq!(
+                    chat.expect_closed().await,
+                    Some(CloseCode::AuthenticationEnded.as_u16())
+                );
             }
             let took = began.elapsed();
             assert!(took.as_secs_f64() < 5.0, "ended after {took:?}");

@@ -22,7 +22,10 @@ async fn answers(chat: &mut Chat, batch: &Value) -> Vec<(String, String)> {
 }
 
 fn rows(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    expected.iter().map(|(cause, name)| ((*cause).to_owned(), (*name).to_owned())).collect()
+    expected
+        .iter()
+        .map(|(cause, name)| ((*cause).to_owned(), (*name).to_owned()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +75,10 @@ async fn pointers_in_a_batch_are_relative_to_the_message() {
             .await;
             let first = chat.refusal_of(&"m1".into(), ErrorCode::ValidationError).await;
             let second = chat.refusal_of(&"m2".into(), ErrorCode::ValidationError).await;
-            assert_eq!((&first.details["pointer"], &second.details["pointer"]), (&json!("/title"), &json!("/payload/title")));
+            assert_eq!(
+                (&first.details["pointer"], &second.details["pointer"]),
+                (&json!("/title"), &json!("/payload/title"))
+            );
         })
         .await;
 }
@@ -82,16 +88,17 @@ async fn a_batch_holds_one_to_fifty_messages() {
     TestContext::wire(case!("MSG-4"))
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
-            let of = |count: usize| {
-                let messages: Vec<Value> =
-                    (0..count).map(|n| json!({ "type": "ping", "message_id": format!("m{n}") })).collect();
-                json!({ "type": "batch", "message_id": "message_batch", "messages": messages })
+            let of = |message_id: &str, count: usize| {
+                let messages: Vec<Value> = (0..count)
+                    .map(|n| json!({ "type": "ping", "message_id": format!("m{n}") }))
+                    .collect();
+                json!({ "type": "batch", "message_id": message_id, "messages": messages })
             };
             let fifty: Vec<(String, String)> = (0..50).map(|n| (format!("m{n}"), "pong".to_owned())).collect();
-            assert_eq!(answers(&mut chat, &of(50)).await, fifty);
-            for count in [0, 51] {
-                chat.send_json(&of(count)).await;
-                let error = chat.refusal_of(&"message_batch".into(), ErrorCode::ValidationError).await;
+            assert_eq!(answers(&mut chat, &of("message_fifty", 50)).await, fifty);
+            for (message_id, count) in [("message_none", 0), ("message_many", 51)] {
+                chat.send_json(&of(message_id, count)).await;
+                let error = chat.refusal_of(&message_id.into(), ErrorCode::ValidationError).await;
                 assert_eq!(error.details["pointer"], "/messages", "{count} messages");
             }
         })

@@ -44,7 +44,11 @@ async fn a_malformed_credential_is_refused() {
             let basic = ConnectOptions::default().with_header("Authorization", "Basic YWRhOnNlY3JldA==");
             let refused = ctx.try_open(basic).await.expect_err("Basic is no carrier");
             assert_eq!(refused.status, 401);
-            ctx.refused(ConnectOptions::default().with_ticket("no-such-ticket"), ErrorCode::AuthTokenInvalid).await;
+            ctx.refused(
+                ConnectOptions::default().with_ticket("no-such-ticket"),
+                ErrorCode::AuthTokenInvalid,
+            )
+            .await;
         })
         .await;
 }
@@ -79,11 +83,20 @@ async fn the_first_carrier_decides_and_a_bad_one_does_not_fall_through() {
         .run(async |ctx| {
             let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
             let (good, bad) = (ada.access_token(), "nonsense");
-            let ticket = ada.ticket_with(TicketRequest { single_use: Some(false), ..TicketRequest::default() }).await;
+            let ticket = ada
+                .ticket_with(TicketRequest {
+                    single_use: Some(false),
+                    ..TicketRequest::default()
+                })
+                .await;
             let ticket = ticket.ticket.reveal();
             let plain = ConnectOptions::default;
             for options in [
-                plain().with_protocol("jwt.nonsense").with_bearer(&good).with_ticket(ticket).with_token_query(&good),
+                plain()
+                    .with_protocol("jwt.nonsense")
+                    .with_bearer(&good)
+                    .with_ticket(ticket)
+                    .with_token_query(&good),
                 plain().with_bearer(bad).with_ticket(ticket).with_token_query(&good),
                 plain().with_ticket(bad).with_token_query(&good),
             ] {
@@ -93,8 +106,14 @@ async fn the_first_carrier_decides_and_a_bad_one_does_not_fall_through() {
             let hers = ada.create_thread("hers").await;
             let his = bob.access_token();
             for options in [
-                plain().with_protocol(format!("jwt.{good}")).with_bearer(&his).with_token_query(&his),
-                plain().with_bearer(&good).with_ticket(bob.ticket().await.ticket.reveal()).with_token_query(&his),
+                plain()
+                    .with_protocol(format!("jwt.{good}"))
+                    .with_bearer(&his)
+                    .with_token_query(&his),
+                plain()
+                    .with_bearer(&good)
+                    .with_ticket(bob.ticket().await.ticket.reveal())
+                    .with_token_query(&his),
                 plain().with_ticket(ticket).with_token_query(&his),
                 plain().with_token_query(&good),
             ] {
@@ -115,8 +134,14 @@ async fn a_ticket_works_once() {
             assert!(ticket.single_use, "a ticket works once by default");
             assert!((30..=3_600).contains(&ticket.ttl_seconds), "{ticket:?}");
             let url = ticket.websocket_url.reveal();
-            assert!(url.starts_with("ws://") || url.starts_with("wss://"), "the URL is one of a WebSocket");
-            assert!(url.ends_with(&format!("/ws?ticket={}", ticket.ticket.reveal())), "the URL holds the ticket");
+            assert!(
+                url.starts_with("ws://") || url.starts_with("wss://"),
+                "the URL is one of a WebSocket"
+            );
+            assert!(
+                url.ends_with(&format!("/ws?ticket={}", ticket.ticket.reveal())),
+                "the URL holds the ticket"
+            );
             let options = || ConnectOptions::default().with_ticket(ticket.ticket.reveal());
             let mut chat = ada.connect_with(options()).await;
             ada.refused(options(), ErrorCode::AuthTokenInvalid).await;
@@ -132,13 +157,17 @@ async fn a_ticket_for_several_uses_works_again() {
     TestContext::wire(case!("AUTH-4"))
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
-            let request = TicketRequest { ttl_seconds: Some(60), single_use: Some(false) };
+            let request = TicketRequest {
+                ttl_seconds: Some(60),
+                single_use: Some(false),
+            };
             let ticket = ada.ticket_with(request).await;
             assert_eq!((ticket.ttl_seconds, ticket.single_use), (60, false));
             let left_ms = ticket.expires_at.as_unix_ms() - kingsguard_protocol::Timestamp::now().as_unix_ms();
             assert!((50_000..=61_000).contains(&left_ms), "dies in {left_ms} ms");
             for _ in 0..3 {
-                ada.connect_with(ConnectOptions::default().with_ticket(ticket.ticket.reveal())).await;
+                ada.connect_with(ConnectOptions::default().with_ticket(ticket.ticket.reveal()))
+                    .await;
             }
         })
         .await;
@@ -150,16 +179,31 @@ async fn the_life_of_a_ticket_is_30_to_3600_seconds() {
         .run(async |ctx| {
             let http = ctx.user("ada").await.http();
             for seconds in [30, 3_600] {
-                let answer = http.post("/api/websocket/ticket", &json!({ "ttl_seconds": seconds })).await;
+                let answer = http
+                    .post("/api/websocket/ticket", &json!({ "ttl_seconds": seconds }))
+                    .await;
                 assert_eq!(answer.expect_status(201).json()["ttl_seconds"], seconds);
             }
-            for bad in [json!(29), json!(3_601), json!(0), json!(-1), json!("60"), json!(30.5), json!(1e300)] {
+            for bad in [
+                json!(29),
+                json!(3_601),
+                json!(0),
+                json!(-1),
+                json!("60"),
+                json!(30.5),
+                json!(1e300),
+            ] {
                 let answer = http.post("/api/websocket/ticket", &json!({ "ttl_seconds": bad })).await;
                 let error = answer.expect_error(ErrorCode::ValidationError);
                 assert_eq!(error.details["pointer"], "/ttl_seconds", "{bad}");
             }
-            let answer = http.post("/api/websocket/ticket", &json!({ "single_use": "yes" })).await;
-            assert_eq!(answer.expect_error(ErrorCode::ValidationError).details["pointer"], "/single_use");
+            let answer = http
+                .post("/api/websocket/ticket", &json!({ "single_use": "yes" }))
+                .await;
+            assert_eq!(
+                answer.expect_error(ErrorCode::ValidationError).details["pointer"],
+                "/single_use"
+            );
             let nobody = ctx.http().post("/api/websocket/ticket", &json!({})).await;
             let _error = nobody.expect_error(ErrorCode::AuthRequired);
         })
@@ -185,7 +229,8 @@ async fn a_refused_upgrade_does_not_spend_the_ticket() {
                 ])
                 .await;
             assert_eq!(head.status, 426);
-            ada.connect_with(ConnectOptions::default().with_ticket(ticket.ticket.reveal())).await;
+            ada.connect_with(ConnectOptions::default().with_ticket(ticket.ticket.reveal()))
+                .await;
         })
         .await;
 }
@@ -202,7 +247,11 @@ async fn logging_out_revokes_the_token_and_its_family() {
             refused_everywhere(ctx, before.access_token.reveal(), ErrorCode::AuthTokenRevoked).await;
             let refresh = ada.try_refresh(before.refresh_token.reveal()).await;
             let _error = refresh.expect_error(ErrorCode::AuthTokenRevoked);
-            let me = ctx.http().with_bearer(other.access_token.reveal()).get("/auth/me").await;
+            let me = ctx
+                .http()
+                .with_bearer(other.access_token.reveal())
+                .get("/auth/me")
+                .await;
             assert_eq!(me.expect_status(200).parse::<MeResponse>().user_id, ada.user_id());
         })
         .await;
@@ -215,16 +264,37 @@ async fn registering_answers_an_account_that_works_at_once() {
             let unique = uuid::Uuid::now_v7().simple().to_string();
             let email = format!("Grace.{unique}@Example.test");
             let body = json!({ "email": email, "password": "twelve chars", "name": "Grace", "unknown": [1] });
-            let tokens: TokenResponse = ctx.http().post("/auth/register", &body).await.expect_status(201).parse();
+            let tokens: TokenResponse = ctx
+                .http()
+                .post("/auth/register", &body)
+                .await
+                .expect_status(201)
+                .parse();
             assert_eq!(tokens.email.to_lowercase(), email.to_lowercase());
-            assert!(tokens.expires_in_ms >= 900_000, "access tokens live 15 min or more, not {}", tokens.expires_in_ms);
+            assert!(
+                tokens.expires_in_ms >= 900_000,
+                "access tokens live 15 min or more, not {}",
+                tokens.expires_in_ms
+            );
             let claims = forged::claims(tokens.access_token.reveal());
             assert_eq!(claims["sub"], json!(tokens.user_id));
-            let me: Value = ctx.http().with_bearer(tokens.access_token.reveal()).get("/auth/me").await.json();
-            assert_eq!(me, json!({ "user_id": tokens.user_id, "email": tokens.email, "name": "Grace" }));
+            let me: Value = ctx
+                .http()
+                .with_bearer(tokens.access_token.reveal())
+                .get("/auth/me")
+                .await
+                .json();
+            assert_eq!(
+                me,
+                json!({ "user_id": tokens.user_id, "email": tokens.email, "name": "Grace" })
+            );
             // The address is compared without case.
             let again = json!({ "email": email.to_uppercase(), "password": "another password" });
-            let _taken = ctx.http().post("/auth/register", &again).await.expect_error(ErrorCode::EmailTaken);
+            let _taken = ctx
+                .http()
+                .post("/auth/register", &again)
+                .await
+                .expect_error(ErrorCode::EmailTaken);
             let login = json!({ "email": email.to_lowercase(), "password": "twelve chars" });
             let logged_in: TokenResponse = ctx.http().post("/auth/login", &login).await.expect_status(200).parse();
             assert_eq!(logged_in.user_id, tokens.user_id);
@@ -250,13 +320,26 @@ async fn a_registration_is_refused_at_the_field_that_is_wrong() {
                 (json!([]), ""),
             ];
             for (body, pointer) in rows {
-                let error = ctx.http().post("/auth/register", &body).await.expect_error(ErrorCode::ValidationError);
+                let error = ctx
+                    .http()
+                    .post("/auth/register", &body)
+                    .await
+                    .expect_error(ErrorCode::ValidationError);
                 assert_eq!(error.details["pointer"], pointer, "{body}");
-                assert!(error.details["expected"].as_str().is_some_and(|text| !text.is_empty()), "{error:?}");
+                assert!(
+                    error.details["expected"].as_str().is_some_and(|text| !text.is_empty()),
+                    "{error:?}"
+                );
             }
-            let broken = ctx.http().post_as("/auth/register", "application/json", "{\n \"email\": }").await;
+            let broken = ctx
+                .http()
+                .post_as("/auth/register", "application/json", "{\n \"email\": }")
+                .await;
             let error = broken.expect_error(ErrorCode::JsonParseError);
-            assert_eq!((&error.details["line"], &error.details["column"]), (&json!(2), &json!(11)));
+            assert_eq!(
+                (&error.details["line"], &error.details["column"]),
+                (&json!(2), &json!(11))
+            );
             for length in [12, 128] {
                 let body = json!({ "email": email(), "password": "é".repeat(length) });
                 let _made = ctx.http().post("/auth/register", &body).await.expect_status(201);
@@ -277,7 +360,10 @@ async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
     TestContext::wire(case!("SEC-4", "HTTP-1"))
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
-            let wrong = ada.try_login("not her password").await.expect_error(ErrorCode::AuthInvalidCredentials);
+            let wrong = ada
+                .try_login("not her password")
+                .await
+                .expect_error(ErrorCode::AuthInvalidCredentials);
             let unknown = json!({ "email": "nobody.at.all@example.test", "password": "not her password" });
             let unknown = ctx.http().post("/auth/login", &unknown).await;
             let unknown = unknown.expect_error(ErrorCode::AuthInvalidCredentials);
@@ -293,11 +379,17 @@ async fn after_five_failed_logins_the_next_is_locked_even_with_the_right_passwor
         .run(async |ctx| {
             let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
             for _ in 0..5 {
-                let _wrong = ada.try_login("not her password").await.expect_error(ErrorCode::AuthInvalidCredentials);
+                let _wrong = ada
+                    .try_login("not her password")
+                    .await
+                    .expect_error(ErrorCode::AuthInvalidCredentials);
             }
             let error = ada.try_login(ada.password()).await.expect_error(ErrorCode::AuthLocked);
             let wait_ms = error.retry_after_ms.expect("a lock says how long");
-            assert!((840_000..=900_000).contains(&wait_ms), "locked for {wait_ms} ms, not 15 min");
+            assert!(
+                (840_000..=900_000).contains(&wait_ms),
+                "locked for {wait_ms} ms, not 15 min"
+            );
             // Who is logged in stays so, and nobody else is locked.
             let _me = ada.http().get("/auth/me").await.expect_status(200);
             bob.login().await;
@@ -339,7 +431,11 @@ async fn a_reused_refresh_token_revokes_its_family_access_tokens_included() {
             for tokens in [&first, &second, &third] {
                 refused_everywhere(ctx, tokens.access_token.reveal(), ErrorCode::AuthTokenRevoked).await;
             }
-            let me = ctx.http().with_bearer(other.access_token.reveal()).get("/auth/me").await;
+            let me = ctx
+                .http()
+                .with_bearer(other.access_token.reveal())
+                .get("/auth/me")
+                .await;
             let _alive = me.expect_status(200);
         })
         .await;
@@ -354,7 +450,10 @@ async fn an_unknown_refresh_token_is_refused() {
                 let _error = ada.try_refresh(bad).await.expect_error(ErrorCode::AuthTokenInvalid);
             }
             let missing = ctx.http().post("/auth/refresh", &json!({})).await;
-            assert_eq!(missing.expect_error(ErrorCode::ValidationError).details["pointer"], "/refresh_token");
+            assert_eq!(
+                missing.expect_error(ErrorCode::ValidationError).details["pointer"],
+                "/refresh_token"
+            );
             ada.refresh().await;
         })
         .await;

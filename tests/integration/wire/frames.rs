@@ -95,7 +95,11 @@ async fn a_malformed_frame_closes_with_1002() {
                 ("RSV1", text().with_reserved(0b100).to_bytes(), 1002),
                 ("RSV2", text().with_reserved(0b010).to_bytes(), 1002),
                 ("RSV3", text().with_reserved(0b001).to_bytes(), 1002),
-                ("RSV1 on a ping", RawFrame::new(9, "").with_reserved(0b100).to_bytes(), 1002),
+                (
+                    "RSV1 on a ping",
+                    RawFrame::new(9, "").with_reserved(0b100).to_bytes(),
+                    1002,
+                ),
                 ("opcode 3", RawFrame::new(3, "x").to_bytes(), 1002),
                 ("opcode 4", RawFrame::new(4, "x").to_bytes(), 1002),
                 ("opcode 5", RawFrame::new(5, "x").to_bytes(), 1002),
@@ -127,7 +131,11 @@ async fn broken_fragmentation_closes_with_1002() {
                 ),
                 (
                     "continuation after a message was whole",
-                    [RawFrame::text(whole.clone()).to_bytes(), RawFrame::continuation("x").to_bytes()].concat(),
+                    [
+                        RawFrame::text(whole.clone()).to_bytes(),
+                        RawFrame::continuation("x").to_bytes(),
+                    ]
+                    .concat(),
                     1002,
                 ),
                 (
@@ -142,10 +150,18 @@ async fn broken_fragmentation_closes_with_1002() {
                 ),
                 ("fragmented ping", RawFrame::new(9, "x").not_final().to_bytes(), 1002),
                 ("fragmented pong", RawFrame::new(10, "x").not_final().to_bytes(), 1002),
-                ("fragmented close", RawFrame::close(1000, b"").not_final().to_bytes(), 1002),
+                (
+                    "fragmented close",
+                    RawFrame::close(1000, b"").not_final().to_bytes(),
+                    1002,
+                ),
                 ("ping of 126 bytes", RawFrame::new(9, [b'p'; 126]).to_bytes(), 1002),
                 ("pong of 126 bytes", RawFrame::new(10, [b'p'; 126]).to_bytes(), 1002),
-                ("close of 126 bytes", RawFrame::close(1000, &[b'r'; 124]).to_bytes(), 1002),
+                (
+                    "close of 126 bytes",
+                    RawFrame::close(1000, &[b'r'; 124]).to_bytes(),
+                    1002,
+                ),
                 (
                     "ping that states 64 KiB",
                     RawFrame::new(9, "").with_stated_length(65_536).to_bytes(),
@@ -195,15 +211,35 @@ async fn text_that_is_not_utf_8_closes_with_1007() {
                 .concat()
             };
             let rows = vec![
-                ("a byte that never occurs", RawFrame::text(b"{\"type\":\"\xff\"}").to_bytes(), 1007),
+                (
+                    "a byte that never occurs",
+                    RawFrame::text(b"{\"type\":\"\xff\"}").to_bytes(),
+                    1007,
+                ),
                 ("an encoded surrogate", RawFrame::text(b"\xed\xa0\x80").to_bytes(), 1007),
                 ("an overlong slash", RawFrame::text(b"\xc0\xaf").to_bytes(), 1007),
                 ("above U+10FFFF", RawFrame::text(b"\xf4\x90\x80\x80").to_bytes(), 1007),
-                ("half a character at the end", RawFrame::text(b"\"\xf0\x9f\x98").to_bytes(), 1007),
-                ("half a character and then another", fragments([b"\"\xc3", b"x\""]), 1007),
-                ("bad bytes in the second fragment", fragments([b"\"ok", b"\xfe\""]), 1007),
+                (
+                    "half a character at the end",
+                    RawFrame::text(b"\"\xf0\x9f\x98").to_bytes(),
+                    1007,
+                ),
+                (
+                    "half a character and then another",
+                    fragments([b"\"\xc3", b"x\""]),
+                    1007,
+                ),
+                (
+                    "bad bytes in the second fragment",
+                    fragments([b"\"ok", b"\xfe\""]),
+                    1007,
+                ),
                 ("close reason", RawFrame::close(1000, b"\xff\xfe").to_bytes(), 1007),
-                ("close reason cut within a character", RawFrame::close(1000, b"\xc3").to_bytes(), 1007),
+                (
+                    "close reason cut within a character",
+                    RawFrame::close(1000, b"\xc3").to_bytes(),
+                    1007,
+                ),
             ];
             judge_breaches(ctx, rows).await;
         })
@@ -226,7 +262,11 @@ async fn a_binary_frame_closes_with_1003() {
                     .concat(),
                     1003,
                 ),
-                ("first fragment of a binary", RawFrame::new(2, "a").not_final().to_bytes(), 1003),
+                (
+                    "first fragment of a binary",
+                    RawFrame::new(2, "a").not_final().to_bytes(),
+                    1003,
+                ),
             ];
             judge_breaches(ctx, rows).await;
         })
@@ -237,12 +277,16 @@ async fn a_binary_frame_closes_with_1003() {
 async fn a_message_above_the_limit_closes_with_1009() {
     TestContext::wire(case!("CON-3", "LIM-1"))
         .run(async |ctx| {
-            let mib = || [b'x'; MIB];
+            let mib = || vec![b'x'; MIB];
             let mut six = vec![RawFrame::text(mib()).not_final().to_bytes()];
             six.extend((0..4).map(|_| RawFrame::continuation(mib()).not_final().to_bytes()));
             six.push(RawFrame::continuation(mib()).to_bytes());
             let rows = vec![
-                ("6 MiB in one piece", RawFrame::text(vec![b'x'; 6 * MIB]).to_bytes(), 1009),
+                (
+                    "6 MiB in one piece",
+                    RawFrame::text(vec![b'x'; 6 * MIB]).to_bytes(),
+                    1009,
+                ),
                 ("6 MiB in fragments of 1 MiB", six.concat(), 1009),
                 (
                     "one byte above the limit",
@@ -274,11 +318,20 @@ async fn a_message_of_exactly_the_limit_is_answered() {
             assert_eq!(limit, 5 * MIB as u64, "LIM-1 states 5 MiB");
             let text = ping_text_of(5 * MIB);
             let mut socket = greeted(ctx, &ada).await;
-            socket.send(&RawFrame::text(text.clone())).await.expect("the target reads");
+            socket
+                .send(&RawFrame::text(text.clone()))
+                .await
+                .expect("the target reads");
             assert_eq!(socket.read_until("pong").await["correlation_id"], "message_large");
             let (head, tail) = text.split_at(3 * MIB);
-            socket.send(&RawFrame::text(head).not_final()).await.expect("the target reads");
-            socket.send(&RawFrame::continuation(tail)).await.expect("the target reads");
+            socket
+                .send(&RawFrame::text(head).not_final())
+                .await
+                .expect("the target reads");
+            socket
+                .send(&RawFrame::continuation(tail))
+                .await
+                .expect("the target reads");
             assert_eq!(socket.read_until("pong").await["correlation_id"], "message_large");
         })
         .await;
@@ -297,7 +350,10 @@ async fn after_a_breach_the_target_ends_the_connection_and_answers_nothing_more(
             socket.write(&bytes.concat()).await.expect("the target reads on");
             socket.expect_close(CloseCode::Unsupported).await;
             socket.send(&RawFrame::close(1003, b"")).await.ok(); // it may have gone already
-            assert!(socket.ends_within(PATIENCE).await, "the connection goes on after its close frame");
+            assert!(
+                socket.ends_within(PATIENCE).await,
+                "the connection goes on after its close frame"
+            );
         })
         .await;
 }
@@ -310,7 +366,10 @@ async fn a_ping_is_answered_by_a_pong_with_its_payload() {
             let mut socket = greeted(ctx, &ada).await;
             let long = vec![0xee; 125];
             for payload in [b"".as_slice(), b"once", &[0, 0xff, 0x80], &long] {
-                socket.send(&RawFrame::new(9, payload)).await.expect("the connection is open");
+                socket
+                    .send(&RawFrame::new(9, payload))
+                    .await
+                    .expect("the connection is open");
                 let pong = ReadFrame {
                     is_final: true,
                     reserved: 0,
@@ -368,7 +427,11 @@ async fn fragments_are_put_together_whatever_their_cut() {
             let whole = ping_text("message_bytewise");
             let last = whole.len() - 1;
             for (place, byte) in whole.bytes().enumerate() {
-                let frame = if place == 0 { RawFrame::text([byte]) } else { RawFrame::continuation([byte]) };
+                let frame = if place == 0 {
+                    RawFrame::text([byte])
+                } else {
+                    RawFrame::continuation([byte])
+                };
                 let frame = if place == last { frame } else { frame.not_final() };
                 socket.send(&frame).await.expect("open");
             }
@@ -383,7 +446,10 @@ async fn a_mask_of_zeros_and_header_bytes_one_by_one_are_read() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut socket = greeted(ctx, &ada).await;
-            let plain = RawFrame { mask: Some([0; 4]), ..RawFrame::text(ping_text("message_plain")) };
+            let plain = RawFrame {
+                mask: Some([0; 4]),
+                ..RawFrame::text(ping_text("message_plain"))
+            };
             socket.send(&plain).await.expect("open");
             assert_eq!(socket.read_until("pong").await["correlation_id"], "message_plain");
             for byte in RawFrame::text(ping_text("message_slow")).to_bytes() {
@@ -410,7 +476,10 @@ async fn a_close_frame_is_answered_with_its_code_and_the_connection_ends() {
             let codes = [1000, 1001, 1003, 1007, 1009, 1011, 3000, 3999, 4000, 4999];
             for code in codes {
                 let mut socket = greeted(ctx, &ada).await;
-                socket.send(&RawFrame::close(code, "goodbye".as_bytes())).await.expect("open");
+                socket
+                    .send(&RawFrame::close(code, "goodbye".as_bytes()))
+                    .await
+                    .expect("open");
                 let answer = read_to_close(&mut socket).await.and_then(|frame| frame.close_code());
                 came.push((answer, socket.ends_within(PATIENCE).await));
             }
@@ -433,7 +502,9 @@ async fn the_target_never_masks_fragments_or_compresses_its_frames() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut socket = ctx.raw().await;
-            let options = ada.options().with_header("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits");
+            let options = ada
+                .options()
+                .with_header("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits");
             let head = socket.upgrade(&options).await;
             let negotiated = head.header("sec-websocket-extensions").map(str::to_owned);
             if let Some(negotiated) = negotiated {

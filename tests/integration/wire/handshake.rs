@@ -17,11 +17,22 @@ async fn the_greeting_is_connection_established_and_then_handshake_response() {
             let mut chat = ada.open().await;
             let (first, second) = (chat.next_frame().await, chat.next_frame().await);
             let (established, response) = (first.json(), second.json());
-            assert_eq!((&established["type"], &response["type"]), (&json!("connection_established"), &json!("handshake_response")));
+            assert_eq!(
+                (&established["type"], &response["type"]),
+                (&json!("connection_established"), &json!("handshake_response"))
+            );
             assert!(ConnectionId::from(established["connection_id"].as_str().unwrap_or_default()).is_well_formed());
             assert_eq!(established["protocol_version"], PROTOCOL_VERSION);
-            assert!(established["server_version"].as_str().is_some_and(|version| !version.is_empty()));
-            assert!(established["heartbeat_interval_ms"].as_u64().is_some_and(|interval| interval > 0));
+            assert!(
+                established["server_version"]
+                    .as_str()
+                    .is_some_and(|version| !version.is_empty())
+            );
+            assert!(
+                established["heartbeat_interval_ms"]
+                    .as_u64()
+                    .is_some_and(|interval| interval > 0)
+            );
             let stated: Limits = serde_json::from_value(established["limits"].clone()).expect("every limit is stated");
             assert_eq!(
                 (
@@ -35,12 +46,24 @@ async fn the_greeting_is_connection_established_and_then_handshake_response() {
             );
             assert!(stated.frames_per_second_max >= 100, "{stated:?}");
             assert!(stated.queue_frames_max > 0 && stated.queue_bytes_max > 0, "{stated:?}");
-            assert!(stated.connections_per_address_max > 0 && stated.logins_per_minute_max > 0, "{stated:?}");
+            assert!(
+                stated.connections_per_address_max > 0 && stated.logins_per_minute_max > 0,
+                "{stated:?}"
+            );
             assert!(stated.threads_per_user_max > 0, "{stated:?}");
-            assert!(ThreadId::from(response["thread_id"].as_str().unwrap_or_default()).is_well_formed(), "{response}");
-            assert!(RunId::from(response["run_id"].as_str().unwrap_or_default()).is_well_formed(), "{response}");
+            assert!(
+                ThreadId::from(response["thread_id"].as_str().unwrap_or_default()).is_well_formed(),
+                "{response}"
+            );
+            assert!(
+                RunId::from(response["run_id"].as_str().unwrap_or_default()).is_well_formed(),
+                "{response}"
+            );
             for field in ["request_id", "session_token", "message", "timestamp"] {
-                assert!(response[field].as_str().is_some_and(|text| !text.trim().is_empty()), "{response}");
+                assert!(
+                    response[field].as_str().is_some_and(|text| !text.trim().is_empty()),
+                    "{response}"
+                );
             }
             let recording = ctx.recording();
             let upgraded = recording.connections[0].upgraded_us.expect("it was upgraded");
@@ -101,6 +124,7 @@ async fn what_needs_the_handshake_is_refused_before_it_and_nothing_else_is() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.open().await;
+            chat.expect_established().await;
             let offer = chat.expect_offer().await;
             let given = messages::Given::of(&ada, &offer.thread_id);
             let mut came = Vec::new();
@@ -108,7 +132,8 @@ async fn what_needs_the_handshake_is_refused_before_it_and_nothing_else_is() {
             for kind in ClientType::ALL.iter().filter(|kind| kind.needs_handshake()) {
                 for name in kind.names() {
                     let message_id = MessageId::generate();
-                    chat.send_json(&messages::at_root(*kind, name, &message_id, &given)).await;
+                    chat.send_json(&messages::at_root(*kind, name, &message_id, &given))
+                        .await;
                     came.push((*name, messages::answer_name(&chat.answer_to(&message_id).await)));
                     expected.push((*name, "HANDSHAKE_REQUIRED".to_owned()));
                 }
@@ -124,7 +149,8 @@ async fn what_needs_the_handshake_is_refused_before_it_and_nothing_else_is() {
                 // Quiet ones in between: whatever they were answered would stand before the next answer.
                 chat.send_json(&json!({ "type": "pong" })).await;
                 chat.send_json(&json!({ "type": "heartbeat_ack" })).await;
-                chat.send_json(&messages::at_root(kind, name, &message_id, &given)).await;
+                chat.send_json(&messages::at_root(kind, name, &message_id, &given))
+                    .await;
                 let frame = chat.next_text().await;
                 assert_eq!(frame.json()["correlation_id"], json!(message_id));
                 came.push((name, messages::answer_name(frame.control().expect("a control frame"))));
@@ -176,7 +202,12 @@ async fn an_existing_thread_may_be_acknowledged_and_its_position_is_told() {
             assert_eq!(complete.threads.len(), 1);
             let position = &complete.threads[0];
             assert_eq!(
-                (&position.thread_id, position.recovered, position.oldest_seq, position.last_seq),
+                (
+                    &position.thread_id,
+                    position.recovered,
+                    position.oldest_seq,
+                    position.last_seq
+                ),
                 (&first.thread_id(), false, 1, last_seq)
             );
             assert_eq!(position.epoch, first.positions()[&first.thread_id()].0);
@@ -200,7 +231,10 @@ async fn a_second_acknowledgement_is_answered_afresh() {
             let other = ada.create_thread("other").await;
             let message_id = chat.acknowledge(Some(&other), Vec::new()).await;
             let complete = chat.expect_complete().await;
-            assert_eq!((&complete.correlation_id, &complete.threads[0].thread_id), (&Some(message_id), &other));
+            assert_eq!(
+                (&complete.correlation_id, &complete.threads[0].thread_id),
+                (&Some(message_id), &other)
+            );
             // Messages without a thread mean the newly acknowledged one.
             let message_id = chat.say("Where does this go?").await;
             assert_eq!(chat.accepted(&message_id).await.thread_id, other);
@@ -215,7 +249,10 @@ async fn a_second_acknowledgement_is_answered_afresh() {
 fn resume(thread_id: &ThreadId, epoch: &Epoch, after: u64) -> ThreadResume {
     ThreadResume {
         thread_id: thread_id.clone(),
-        point: ResumePoint { epoch: epoch.clone(), after },
+        point: ResumePoint {
+            epoch: epoch.clone(),
+            after,
+        },
     }
 }
 
@@ -234,7 +271,13 @@ async fn resuming_an_unknown_or_foreign_thread_yields_one_error_and_the_client_m
             for (own, resumed) in [
                 (None, vec![resume(&his.thread_id(), &his_epoch, 0)]),
                 (None, vec![resume(&ThreadId::generate(), &his_epoch, 0)]),
-                (None, vec![resume(&mine, &his_epoch, 0), resume(&"no thread at all".into(), &his_epoch, 0)]),
+                (
+                    None,
+                    vec![
+                        resume(&mine, &his_epoch, 0),
+                        resume(&"no thread at all".into(), &his_epoch, 0),
+                    ],
+                ),
                 (Some(his.thread_id()), vec![]),
                 (Some(ThreadId::generate()), vec![]),
                 (Some("../../etc/passwd".into()), vec![]),
@@ -271,18 +314,36 @@ async fn the_same_thread_twice_is_refused_at_its_pointer() {
             let error = chat.refusal_of(&message_id, ErrorCode::ValidationError).await;
             let pointer = error.details["pointer"].as_str().expect("a pointer");
             assert!(pointer.starts_with("/resume/1"), "{pointer}");
-            chat.send_json(&json!({ "type": "handshake_acknowledged", "payload": HandshakeAcknowledged { resume: twice } })).await;
+            chat.send_json(
+                &json!({ "type": "handshake_acknowledged", "payload": HandshakeAcknowledged { resume: twice } }),
+            )
+            .await;
             let error = chat.expect_error(ErrorCode::ValidationError).await;
             let pointer = error.details["pointer"].as_str().expect("a pointer");
             assert!(pointer.starts_with("/payload/resume/1"), "{pointer}");
             for (bad, pointer) in [
                 (json!({ "resume": {} }), "/resume"),
                 (json!({ "resume": [7] }), "/resume/0"),
-                (json!({ "resume": [{ "epoch": "x", "after": 0 }] }), "/resume/0/thread_id"),
-                (json!({ "resume": [{ "thread_id": mine, "after": 0 }] }), "/resume/0/epoch"),
-                (json!({ "resume": [{ "thread_id": mine, "epoch": "x" }] }), "/resume/0/after"),
-                (json!({ "resume": [{ "thread_id": mine, "epoch": "x", "after": -1 }] }), "/resume/0/after"),
-                (json!({ "resume": [{ "thread_id": mine, "epoch": "x", "after": "0" }] }), "/resume/0/after"),
+                (
+                    json!({ "resume": [{ "epoch": "x", "after": 0 }] }),
+                    "/resume/0/thread_id",
+                ),
+                (
+                    json!({ "resume": [{ "thread_id": mine, "after": 0 }] }),
+                    "/resume/0/epoch",
+                ),
+                (
+                    json!({ "resume": [{ "thread_id": mine, "epoch": "x" }] }),
+                    "/resume/0/after",
+                ),
+                (
+                    json!({ "resume": [{ "thread_id": mine, "epoch": "x", "after": -1 }] }),
+                    "/resume/0/after",
+                ),
+                (
+                    json!({ "resume": [{ "thread_id": mine, "epoch": "x", "after": "0" }] }),
+                    "/resume/0/after",
+                ),
             ] {
                 let mut message = bad.clone();
                 message["type"] = json!("handshake_acknowledged");
@@ -308,15 +369,29 @@ async fn a_granted_resume_replays_what_was_missed_byte_for_byte() {
             let bytes: Vec<Vec<u8>> = run.frames().iter().map(|frame| frame.bytes.clone()).collect();
             for after in [0, 1, last_seq - 1, last_seq] {
                 let mut again = ada.open().await;
-                let complete = again.handshake_with(Some(&thread), vec![resume(&thread, &epoch, after)]).await;
+                let complete = again
+                    .handshake_with(Some(&thread), vec![resume(&thread, &epoch, after)])
+                    .await;
                 let position = &complete.threads[0];
-                assert_eq!(complete.threads.len(), 1, "one entry for a thread that is own and resumed");
-                assert_eq!((position.recovered, position.last_seq), (true, last_seq), "after {after}");
+                assert_eq!(
+                    complete.threads.len(),
+                    1,
+                    "one entry for a thread that is own and resumed"
+                );
+                assert_eq!(
+                    (position.recovered, position.last_seq),
+                    (true, last_seq),
+                    "after {after}"
+                );
                 let mut replayed = Vec::new();
                 for _ in after..last_seq {
                     replayed.push(again.next_frame().await.bytes);
                 }
-                assert_eq!(replayed, bytes[usize::try_from(after).expect("small")..], "after {after}");
+                assert_eq!(
+                    replayed,
+                    bytes[usize::try_from(after).expect("small")..],
+                    "after {after}"
+                );
                 // Nothing more: the next frame is the answer to a ping.
                 let message_id = again.send(Ping {}).await;
                 assert_eq!(again.next_frame().await.json()["correlation_id"], json!(message_id));
@@ -343,16 +418,25 @@ async fn a_resume_that_cannot_be_granted_says_so_and_goes_on_live() {
                 let complete = again.handshake_with(Some(&thread), vec![point]).await;
                 let position = &complete.threads[0];
                 assert_eq!(
-                    (position.recovered, position.oldest_seq, position.last_seq, &position.epoch),
+                    (
+                        position.recovered,
+                        position.oldest_seq,
+                        position.last_seq,
+                        &position.epoch
+                    ),
                     (false, 1, last_seq, &epoch)
                 );
                 let message_id = again.send(Ping {}).await;
                 assert_eq!(again.next_frame().await.json()["correlation_id"], json!(message_id));
             }
             let mut live = ada.open().await;
-            live.handshake_with(Some(&thread), vec![resume(&thread, &"gone".into(), 0)]).await;
+            live.handshake_with(Some(&thread), vec![resume(&thread, &"gone".into(), 0)])
+                .await;
             let run = first.ask("And by model?").await;
-            assert_eq!(live.until_completed(run.run_id()).await.events()[0].header.seq, last_seq + 1);
+            assert_eq!(
+                live.until_completed(run.run_id()).await.events()[0].header.seq,
+                last_seq + 1
+            );
         })
         .await;
 }
@@ -367,7 +451,16 @@ async fn several_threads_resume_in_one_acknowledgement() {
             for title in ["one", "two"] {
                 let thread = ada.create_thread(title).await;
                 let content = format!("What do I spend on {title}?");
-                let message_id = chat.send_to(&thread, UserMessage { content, references: None, metadata: None }).await;
+                let message_id = chat
+                    .send_to(
+                        &thread,
+                        UserMessage {
+                            content,
+                            references: None,
+                            metadata: None,
+                        },
+                    )
+                    .await;
                 let accepted = chat.accepted(&message_id).await;
                 assert_eq!(accepted.thread_id, thread);
                 runs.push((thread, chat.until_completed(&accepted.run_id).await));
@@ -386,7 +479,11 @@ async fn several_threads_resume_in_one_acknowledgement() {
             again.acknowledge(None, points).await;
             let complete = again.expect_complete().await;
             let told: BTreeSet<&ThreadId> = complete.threads.iter().map(|position| &position.thread_id).collect();
-            let meant: BTreeSet<&ThreadId> = runs.iter().map(|(thread, _)| thread).chain([&offer.thread_id]).collect();
+            let meant: BTreeSet<&ThreadId> = runs
+                .iter()
+                .map(|(thread, _)| thread)
+                .chain([&offer.thread_id])
+                .collect();
             assert_eq!(told, meant);
             for (_, run) in &runs {
                 let replay = again.until_completed(run.run_id()).await;

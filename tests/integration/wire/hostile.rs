@@ -36,7 +36,10 @@ async fn hostile_texts_are_stored_and_returned_verbatim() {
             let mut chat = ada.connect().await;
             for text in HOSTILE_TEXTS {
                 let metadata = RawValue::from_string(json!({ text: text }).to_string()).expect("it is JSON");
-                let body = CreateThread { title: Some(text.to_owned()), metadata: Some(metadata.clone()) };
+                let body = CreateThread {
+                    title: Some(text.to_owned()),
+                    metadata: Some(metadata.clone()),
+                };
                 let message_id = chat.send(body).await;
                 let created = match chat.answer_to(&message_id).await {
                     ControlFrame::ThreadCreated(created) => created,
@@ -44,8 +47,15 @@ async fn hostile_texts_are_stored_and_returned_verbatim() {
                 };
                 assert_eq!(created.title.as_deref(), Some(text));
                 assert_eq!(created.metadata.get(), metadata.get());
-                let stored = ada.http().get(&format!("/api/threads/{}", created.thread_id)).await.json();
-                assert_eq!((&stored["title"], &stored["metadata"]), (&json!(text), &json!({ text: text })));
+                let stored = ada
+                    .http()
+                    .get(&format!("/api/threads/{}", created.thread_id))
+                    .await
+                    .json();
+                assert_eq!(
+                    (&stored["title"], &stored["metadata"]),
+                    (&json!(text), &json!({ text: text }))
+                );
             }
             // All of them as one content, through an agent and into the history.
             let content = HOSTILE_TEXTS.join("\n");
@@ -78,14 +88,22 @@ async fn metadata_comes_back_as_it_was_integers_exactly() {
             let path = format!("/api/threads/{}/messages", accepted.thread_id);
             let answer = ada.http().get(&path).await.expect_status(200);
             let history: ThreadHistory = answer.parse();
-            let said = history.messages.iter().find(|said| said.message_id == message_id).expect("it is stored");
+            let said = history
+                .messages
+                .iter()
+                .find(|said| said.message_id == message_id)
+                .expect("it is stored");
             for integer in [
                 "123456789012345678901234567890",
                 "18446744073709551615",
                 "-9223372036854775808",
                 "9007199254740993",
             ] {
-                assert!(said.metadata.get().contains(integer), "{integer} in {}", said.metadata.get());
+                assert!(
+                    said.metadata.get().contains(integer),
+                    "{integer} in {}",
+                    said.metadata.get()
+                );
             }
             let numbers = |text: &str| serde_json::from_str::<Value>(text).expect("it is JSON");
             assert_eq!(numbers(said.metadata.get()), numbers(metadata));
@@ -100,8 +118,14 @@ async fn deep_nesting_is_refused() {
             let mut chat = ctx.user("ada").await.connect().await;
             let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(10_000), close.repeat(10_000));
             for text in [
-                format!("{{\"type\":\"user_message\",\"content\":\"x\",\"metadata\":{}}}", deep("{\"a\":", "}")),
-                format!("{{\"type\":\"user_message\",\"content\":\"x\",\"references\":{}}}", deep("[", "]")),
+                format!(
+                    "{{\"type\":\"user_message\",\"content\":\"x\",\"metadata\":{}}}",
+                    deep("{\"a\":", "}")
+                ),
+                format!(
+                    "{{\"type\":\"user_message\",\"content\":\"x\",\"references\":{}}}",
+                    deep("[", "]")
+                ),
                 format!("{{\"type\":\"ping\",\"unknown\":{}}}", deep("[", "]")),
                 deep("[", "]"),
             ] {
@@ -111,7 +135,10 @@ async fn deep_nesting_is_refused() {
             chat.send_text(&"[".repeat(100_000)).await;
             let error = chat.expect("an error", |frame| frame.error().is_some()).await;
             let code = error.error().expect("just matched").error_code;
-            assert!(matches!(code, ErrorCode::ValidationError | ErrorCode::JsonParseError), "{code}");
+            assert!(
+                matches!(code, ErrorCode::ValidationError | ErrorCode::JsonParseError),
+                "{code}"
+            );
             is_alive(&mut chat).await;
         })
         .await;
@@ -150,7 +177,12 @@ async fn a_nul_is_refused_or_returned_verbatim() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
-            let message_id = chat.send(CreateThread { title: Some("a\0b".into()), metadata: None }).await;
+            let message_id = chat
+                .send(CreateThread {
+                    title: Some("a\0b".into()),
+                    metadata: None,
+                })
+                .await;
             match chat.answer_to(&message_id).await {
                 ControlFrame::Error(error) => {
                     assert_eq!(error.error_code, ErrorCode::ValidationError);
@@ -172,10 +204,19 @@ async fn ids_of_10_kb_are_refused_clearly() {
             let mut chat = ada.connect().await;
             let long = "x".repeat(10_240);
             for (message, code) in [
-                (json!({ "type": "ping", "message_id": long }), ErrorCode::ValidationError),
-                (json!({ "type": "user_message", "thread_id": long, "content": "x" }), ErrorCode::ThreadNotFound),
+                (
+                    json!({ "type": "ping", "message_id": long }),
+                    ErrorCode::ValidationError,
+                ),
+                (
+                    json!({ "type": "user_message", "thread_id": long, "content": "x" }),
+                    ErrorCode::ThreadNotFound,
+                ),
                 (json!({ "type": "stop_agent", "run_id": long }), ErrorCode::RunNotFound),
-                (json!({ "type": "agent_status_request", "run_id": long }), ErrorCode::RunNotFound),
+                (
+                    json!({ "type": "agent_status_request", "run_id": long }),
+                    ErrorCode::RunNotFound,
+                ),
                 (json!({ "type": long }), ErrorCode::UnknownMessageType),
                 (
                     json!({ "type": "start_agent", "agent_name": long, "user_request": "x" }),
@@ -185,9 +226,15 @@ async fn ids_of_10_kb_are_refused_clearly() {
                 chat.send_json(&message).await;
                 let frame = chat.expect("an error", |frame| frame.error().is_some()).await;
                 assert_eq!(frame.error().expect("just matched").error_code, code);
-                assert!(frame.bytes.len() < 2_048, "an error repeats at most a part: {} bytes", frame.bytes.len());
+                assert!(
+                    frame.bytes.len() < 2_048,
+                    "an error repeats at most a part: {} bytes",
+                    frame.bytes.len()
+                );
             }
-            let _quiet = chat.send_json(&json!({ "type": "confirmation", "event_id": long, "status": "confirmed" })).await;
+            let _quiet = chat
+                .send_json(&json!({ "type": "confirmation", "event_id": long, "status": "confirmed" }))
+                .await;
             is_alive(&mut chat).await;
             let path = format!("/api/threads/{long}");
             let _unknown = ada.http().get(&path).await.expect_error(ErrorCode::ThreadNotFound);
@@ -200,11 +247,17 @@ async fn huge_numbers_are_refused_or_mean_what_they_say() {
     TestContext::wire(case!("SEC-1", "MSG-4"))
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
-            chat.send_text(r#"{"type":"list_threads","limit":99999999999999999999999999}"#).await;
-            assert_eq!(chat.expect_error(ErrorCode::ValidationError).await.details["pointer"], "/limit");
+            chat.send_text(r#"{"type":"list_threads","limit":99999999999999999999999999}"#)
+                .await;
+            assert_eq!(
+                chat.expect_error(ErrorCode::ValidationError).await.details["pointer"],
+                "/limit"
+            );
             chat.send_text(r#"{"type":"list_threads","limit":1e2}"#).await;
             let frame = chat.next_text().await; // 100, or refused as written
-            let is_fault = frame.error().is_some_and(|error| error.error_code == ErrorCode::ValidationError);
+            let is_fault = frame
+                .error()
+                .is_some_and(|error| error.error_code == ErrorCode::ValidationError);
             assert!(is_fault || frame.json()["type"] == "thread_list", "{}", frame.text());
             let before = r#"{"type":"get_thread_history","message_id":"m","before":18446744073709551616}"#;
             chat.send_text(before).await;
@@ -223,11 +276,18 @@ async fn a_message_of_4_mib_of_keys_is_answered_and_delays_nobody() {
             let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
             let (mut hers, mut his) = (ada.connect().await, bob.connect().await);
             let keys: Vec<String> = (0..200_000).map(|n| format!("\"k{n}\":{n}")).collect();
-            let text = format!("{{\"type\":\"ping\",\"message_id\":\"m\",\"unknown\":{{{}}}}}", keys.join(","));
+            let text = format!(
+                "{{\"type\":\"ping\",\"message_id\":\"m\",\"unknown\":{{{}}}}}",
+                keys.join(",")
+            );
             hers.send_text(&text).await;
             let began = std::time::Instant::now();
             is_alive(&mut his).await;
-            ctx.figure("answer_beside_a_large_frame_ms", began.elapsed().as_secs_f64() * 1_000.0, "ms");
+            ctx.figure(
+                "answer_beside_a_large_frame_ms",
+                began.elapsed().as_secs_f64() * 1_000.0,
+                "ms",
+            );
             assert_eq!(hers.answer_to(&"m".into()).await.frame_type(), "pong");
         })
         .await;
@@ -252,11 +312,29 @@ async fn no_error_shows_how_the_backend_is_made() {
                 let frame = chat.expect("an error", |frame| frame.error().is_some()).await;
                 said.push_str(&frame.error().expect("just matched").message);
             }
-            for path in ["/api/threads/%00", "/api/threads?limit=x", "/api/threads?cursor='", "/nowhere/../x", "/api/runs/%2e%2e"] {
+            for path in [
+                "/api/threads/%00",
+                "/api/threads?limit=x",
+                "/api/threads?cursor='",
+                "/nowhere/../x",
+                "/api/runs/%2e%2e",
+            ] {
                 said.push_str(&ada.http().get(path).await.text());
             }
             let said = said.to_lowercase();
-            for word in ["select ", "sqlx", "postgres", "redis", "panicked", ".rs:", "/src/", "127.0.0.1", "serde", "backtrace", "tokio"] {
+            for word in [
+                "select ",
+                "sqlx",
+                "postgres",
+                "redis",
+                "panicked",
+                ".rs:",
+                "/src/",
+                "127.0.0.1",
+                "serde",
+                "backtrace",
+                "tokio",
+            ] {
                 assert!(!said.contains(word), "an error says {word:?}: {said}");
             }
         })

@@ -44,13 +44,22 @@ async fn the_openapi_document_lists_every_call_and_resolves() {
     TestContext::wire(case!("HTTP-1"))
         .run(async |ctx| {
             let document = ctx.http().get("/api/openapi.json").await.expect_status(200).json();
-            assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{}", document["openapi"]);
+            assert!(
+                document["openapi"]
+                    .as_str()
+                    .is_some_and(|version| version.starts_with("3.")),
+                "{}",
+                document["openapi"]
+            );
             let mut listed = Vec::new();
             for (path, methods) in document["paths"].as_object().expect("paths") {
                 for (method, call) in methods.as_object().expect("methods") {
                     listed.push((method.clone(), without_parameter_names(path)));
                     let answers = call["responses"].as_object().expect("responses");
-                    assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path} never succeeds");
+                    assert!(
+                        answers.keys().any(|status| status.starts_with('2')),
+                        "{method} {path} never succeeds"
+                    );
                 }
             }
             let missing: Vec<_> = CALLS
@@ -60,7 +69,11 @@ async fn the_openapi_document_lists_every_call_and_resolves() {
             assert!(missing.is_empty(), "not described: {missing:?}");
             // Every reference leads somewhere.
             let text = document.to_string();
-            for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap_or_default()) {
+            for reference in text
+                .split("\"$ref\":\"#")
+                .skip(1)
+                .map(|rest| rest.split('"').next().unwrap_or_default())
+            {
                 assert!(document.pointer(reference).is_some(), "#{reference} leads nowhere");
             }
         })
@@ -72,13 +85,35 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405_with_the_error_body() {
     TestContext::wire(case!("HTTP-1", "ERR-1"))
         .run(async |ctx| {
             let http = ctx.user("ada").await.http();
-            for path in ["/", "/nowhere", "/api", "/api/threads/", "/auth", "/health/dead", "/ws/", "/%ff"] {
+            for path in [
+                "/",
+                "/nowhere",
+                "/api",
+                "/api/threads/",
+                "/auth",
+                "/health/dead",
+                "/ws/",
+                "/%ff",
+            ] {
                 let _error = http.get(path).await.expect_error(ErrorCode::NotFound);
             }
-            for path in ["/auth/register", "/auth/login", "/auth/logout", "/api/websocket/ticket", "/api/usage-records"] {
+            for path in [
+                "/auth/register",
+                "/auth/login",
+                "/auth/logout",
+                "/api/websocket/ticket",
+                "/api/usage-records",
+            ] {
                 let _error = http.get(path).await.expect_error(ErrorCode::MethodNotAllowed);
             }
-            for path in ["/auth/me", "/health", "/health/live", "/metrics", "/api/openapi.json", "/api/agents"] {
+            for path in [
+                "/auth/me",
+                "/health",
+                "/health/live",
+                "/metrics",
+                "/api/openapi.json",
+                "/api/agents",
+            ] {
                 let answer = http.post(path, &json!({})).await;
                 let _error = answer.expect_error(ErrorCode::MethodNotAllowed);
             }
@@ -122,8 +157,15 @@ async fn a_thread_is_made_read_and_paged_over_rest() {
             let body = json!({ "title": "Costs", "metadata": { "n": 1 } });
             let made: ThreadSummary = http.post("/api/threads", &body).await.expect_status(201).parse();
             assert!(made.thread_id.is_well_formed());
-            assert_eq!((made.title.as_deref(), made.metadata.get(), made.last_seq), (Some("Costs"), "{\"n\":1}", 0));
-            let read: ThreadSummary = http.get(&format!("/api/threads/{}", made.thread_id)).await.expect_status(200).parse();
+            assert_eq!(
+                (made.title.as_deref(), made.metadata.get(), made.last_seq),
+                (Some("Costs"), "{\"n\":1}", 0)
+            );
+            let read: ThreadSummary = http
+                .get(&format!("/api/threads/{}", made.thread_id))
+                .await
+                .expect_status(200)
+                .parse();
             assert_eq!(read, made);
             let bare: ThreadSummary = http.post("/api/threads", &json!({})).await.expect_status(201).parse();
             assert_eq!((bare.title, bare.metadata.get()), (None, "{}"));
@@ -142,12 +184,27 @@ async fn a_thread_is_made_read_and_paged_over_rest() {
                 }
             }
             assert_eq!(came, ["e", "d", "c", "", "Costs"]);
-            for (query, pointer) in [("limit=0", "/limit"), ("limit=101", "/limit"), ("limit=x", "/limit"), ("cursor=x", "/cursor")] {
-                let error = http.get(&format!("/api/threads?{query}")).await.expect_error(ErrorCode::ValidationError);
+            for (query, pointer) in [
+                ("limit=0", "/limit"),
+                ("limit=101", "/limit"),
+                ("limit=x", "/limit"),
+                ("cursor=x", "/cursor"),
+            ] {
+                let error = http
+                    .get(&format!("/api/threads?{query}"))
+                    .await
+                    .expect_error(ErrorCode::ValidationError);
                 assert_eq!(error.details["pointer"], pointer, "{query}");
             }
-            for (body, pointer) in [(json!({ "title": 7 }), "/title"), (json!({ "metadata": [] }), "/metadata"), (json!(7), "")] {
-                let error = http.post("/api/threads", &body).await.expect_error(ErrorCode::ValidationError);
+            for (body, pointer) in [
+                (json!({ "title": 7 }), "/title"),
+                (json!({ "metadata": [] }), "/metadata"),
+                (json!(7), ""),
+            ] {
+                let error = http
+                    .post("/api/threads", &body)
+                    .await
+                    .expect_error(ErrorCode::ValidationError);
                 assert_eq!(error.details["pointer"], pointer, "{body}");
             }
         })
@@ -179,11 +236,17 @@ async fn foreign_and_unknown_things_are_refused_alike_over_rest() {
             }
             let mut came = Vec::new();
             for id in [run_id.as_str(), RunId::generate().as_str(), "x", "%00"] {
-                came.push(without_time(http.get(&format!("/api/runs/{id}")).await.expect_error(ErrorCode::RunNotFound)));
+                came.push(without_time(
+                    http.get(&format!("/api/runs/{id}"))
+                        .await
+                        .expect_error(ErrorCode::RunNotFound),
+                ));
             }
             assert!(came.iter().all(|body| *body == came[0]), "{came:#?}");
             for id in [thread.as_str(), &unknown, "x"] {
-                let answer = http.post("/api/chat/messages", &json!({ "thread_id": id, "content": "x" })).await;
+                let answer = http
+                    .post("/api/chat/messages", &json!({ "thread_id": id, "content": "x" }))
+                    .await;
                 let _error = answer.expect_error(ErrorCode::ThreadNotFound);
                 let answer = http.get(&format!("/api/chat/stream?thread_id={id}")).await;
                 let _error = answer.expect_error(ErrorCode::ThreadNotFound);
@@ -200,27 +263,52 @@ async fn a_message_over_rest_starts_a_run_that_connections_see() {
             let http = ada.http();
             let mut chat = ada.connect().await;
             let thread = chat.thread_id();
-            chat.acknowledge(Some(&ada.create_thread("by rest").await), Vec::new()).await;
+            chat.acknowledge(Some(&ada.create_thread("by rest").await), Vec::new())
+                .await;
             let followed = chat.expect_complete().await.threads[0].thread_id.clone();
-            let body = json!({ "message_id": "message_by_rest", "thread_id": followed, "content": "What did I spend?" });
+            let body =
+                json!({ "message_id": "message_by_rest", "thread_id": followed, "content": "What did I spend?" });
             let accepted: ChatAccepted = http.post("/api/chat/messages", &body).await.expect_status(202).parse();
-            assert_eq!((accepted.message_id.as_str(), &accepted.thread_id), ("message_by_rest", &followed));
+            assert_eq!(
+                (accepted.message_id.as_str(), &accepted.thread_id),
+                ("message_by_rest", &followed)
+            );
             let run = chat.until_completed(&accepted.run_id).await;
-            assert!(run.events().iter().all(|event| event.header.correlation_id.as_str() == "message_by_rest"));
+            assert!(
+                run.events()
+                    .iter()
+                    .all(|event| event.header.correlation_id.as_str() == "message_by_rest")
+            );
             let again: ChatAccepted = http.post("/api/chat/messages", &body).await.expect_status(202).parse();
             assert_eq!(again.run_id, accepted.run_id);
 
-            let read: RunResponse = http.get(&format!("/api/runs/{}", accepted.run_id)).await.expect_status(200).parse();
-            assert_eq!((&read.run.run_id, read.run.status), (&accepted.run_id, RunPhase::Completed));
-            assert_eq!(read.final_response.as_deref(), Some(run.completed().final_response.as_str()));
+            let read: RunResponse = http
+                .get(&format!("/api/runs/{}", accepted.run_id))
+                .await
+                .expect_status(200)
+                .parse();
+            assert_eq!(
+                (&read.run.run_id, read.run.status),
+                (&accepted.run_id, RunPhase::Completed)
+            );
+            assert_eq!(
+                read.final_response.as_deref(),
+                Some(run.completed().final_response.as_str())
+            );
             assert_eq!(read.run.usage, run.completed().usage);
             assert!(read.run.ended_at.is_some());
 
             // Without a thread a new one is made.
-            let other: ChatAccepted =
-                http.post("/api/chat/messages", &json!({ "text": "And now?" })).await.expect_status(202).parse();
+            let other: ChatAccepted = http
+                .post("/api/chat/messages", &json!({ "text": "And now?" }))
+                .await
+                .expect_status(202)
+                .parse();
             assert!(other.thread_id != followed && other.thread_id != thread);
-            let _made = http.get(&format!("/api/threads/{}", other.thread_id)).await.expect_status(200);
+            let _made = http
+                .get(&format!("/api/threads/{}", other.thread_id))
+                .await
+                .expect_status(200);
             for (body, pointer) in [
                 (json!({}), "/content"),
                 (json!({ "content": "" }), "/content"),
@@ -228,7 +316,10 @@ async fn a_message_over_rest_starts_a_run_that_connections_see() {
                 (json!({ "content": "x", "metadata": [] }), "/metadata"),
                 (json!({ "payload": { "content": 7 } }), "/payload/content"),
             ] {
-                let error = http.post("/api/chat/messages", &body).await.expect_error(ErrorCode::ValidationError);
+                let error = http
+                    .post("/api/chat/messages", &body)
+                    .await
+                    .expect_error(ErrorCode::ValidationError);
                 assert_eq!(error.details["pointer"], pointer, "{body}");
             }
         })
@@ -239,7 +330,14 @@ async fn a_message_over_rest_starts_a_run_that_connections_see() {
 async fn agents_are_listed_with_what_they_may_use() {
     TestContext::wire(case!("HTTP-1"))
         .run(async |ctx| {
-            let list: AgentList = ctx.user("ada").await.http().get("/api/agents").await.expect_status(200).parse();
+            let list: AgentList = ctx
+                .user("ada")
+                .await
+                .http()
+                .get("/api/agents")
+                .await
+                .expect_status(200)
+                .parse();
             let names: std::collections::BTreeSet<&str> =
                 list.agents.iter().map(|agent| agent.agent_name.as_str()).collect();
             assert_eq!(names.len(), list.agents.len(), "each once");
@@ -260,10 +358,18 @@ async fn billing_tells_the_same_as_get_usage() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let run = ada.connect().await.ask("What did I spend?").await;
-            let report: UsageReport = ada.http().get("/api/billing/usage?period=day").await.expect_status(200).parse();
+            let report: UsageReport = ada
+                .http()
+                .get("/api/billing/usage?period=day")
+                .await
+                .expect_status(200)
+                .parse();
             assert_eq!((report.runs, report.usage), (1, run.completed().usage));
             let error = ada.http().get("/api/billing/usage?period=year").await;
-            assert_eq!(error.expect_error(ErrorCode::ValidationError).details["pointer"], "/period");
+            assert_eq!(
+                error.expect_error(ErrorCode::ValidationError).details["pointer"],
+                "/period"
+            );
         })
         .await;
 }
@@ -281,9 +387,18 @@ async fn health_tells_each_dependency_with_state_and_latency() {
                 for name in ["postgres", "redis"] {
                     let dependency = &health.dependencies[name];
                     assert_eq!(dependency.status, HealthStatus::Ok, "{name}");
-                    assert!(dependency.latency_ms.is_some_and(|latency| latency < 1_000), "{name}: {dependency:?}");
+                    assert!(
+                        dependency.latency_ms.is_some_and(|latency| latency < 1_000),
+                        "{name}: {dependency:?}"
+                    );
                 }
-                assert!(health.dependencies.values().all(|dependency| dependency.status == HealthStatus::Ok), "{health:?}");
+                assert!(
+                    health
+                        .dependencies
+                        .values()
+                        .all(|dependency| dependency.status == HealthStatus::Ok),
+                    "{health:?}"
+                );
             }
         })
         .await;
@@ -309,7 +424,12 @@ async fn metrics_count_what_happened() {
             chat.expect_error(ErrorCode::UnknownMessageType).await;
             let _resumed = ada.resume(&mut chat).await;
             let answer = ctx.http().get("/metrics").await.expect_status(200);
-            assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{answer:?}");
+            assert!(
+                answer
+                    .header("content-type")
+                    .is_some_and(|kind| kind.starts_with("text/plain")),
+                "{answer:?}"
+            );
             let after = answer.text();
             for line in after.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
                 let value = line.rsplit(' ').next().unwrap_or_default();
@@ -323,7 +443,11 @@ async fn metrics_count_what_happened() {
             assert!(rose("kingsguard_runs_total", "status=\"completed\"") >= 1.0);
             assert!(rose("kingsguard_resumes_total", "") >= 1.0);
             assert!(rose("kingsguard_event_append_seconds_count", "") >= 1.0);
-            for name in ["kingsguard_drops_total", "kingsguard_queue_depth", "kingsguard_breaker_state"] {
+            for name in [
+                "kingsguard_drops_total",
+                "kingsguard_queue_depth",
+                "kingsguard_breaker_state",
+            ] {
                 assert!(after.contains(name), "{name} is not told");
             }
         })

@@ -59,7 +59,8 @@ async fn the_same_id_in_another_thread_is_another_message() {
             let mut runs = std::collections::BTreeSet::new();
             for user in [&ada, &ada, &bob] {
                 let mut chat = user.connect().await;
-                chat.send_json(&json!({ "type": "chat", "message_id": "1", "content": "What did I spend?" })).await;
+                chat.send_json(&json!({ "type": "chat", "message_id": "1", "content": "What did I spend?" }))
+                    .await;
                 let accepted = chat.accepted(&"1".into()).await;
                 chat.until_completed(&accepted.run_id).await;
                 runs.insert(accepted.run_id);

@@ -14,13 +14,22 @@ async fn content_is_limited_in_code_points_not_bytes() {
             let run = chat.ask(&"😀".repeat(8_000)).await;
             assert_eq!(run.started().context.input_chars, 8_000);
             for (message, pointer) in [
-                (json!({ "type": "user_message", "content": "😀".repeat(8_001) }), "/content"),
-                (json!({ "type": "user_message", "payload": { "text": "x".repeat(8_001) } }), "/payload/text"),
+                (
+                    json!({ "type": "user_message", "content": "😀".repeat(8_001) }),
+                    "/content",
+                ),
+                (
+                    json!({ "type": "user_message", "payload": { "text": "x".repeat(8_001) } }),
+                    "/payload/text",
+                ),
                 (
                     json!({ "type": "start_agent", "agent_name": "triage", "user_request": "x".repeat(8_001) }),
                     "/user_request",
                 ),
-                (json!({ "type": "example_message", "content": "x".repeat(8_001), "category": "x" }), "/content"),
+                (
+                    json!({ "type": "example_message", "content": "x".repeat(8_001), "category": "x" }),
+                    "/content",
+                ),
             ] {
                 chat.send_json(&message).await;
                 let error = chat.expect_error(ErrorCode::ValidationError).await;
@@ -56,7 +65,10 @@ async fn twenty_messages_pass_at_once_and_the_next_is_told_when_to_come_back() {
             }
             // 60 a minute: one more for each second that sending and answering took.
             let refilled = began.elapsed().as_secs() as usize + 1;
-            assert!((20..=20 + refilled).contains(&accepted), "{accepted} of 30 accepted, over two connections");
+            assert!(
+                (20..=20 + refilled).contains(&accepted),
+                "{accepted} of 30 accepted, over two connections"
+            );
             let longest = waits.iter().copied().max().expect("some were refused");
             assert!((1..=60_000).contains(&longest), "{waits:?}");
 
@@ -83,7 +95,11 @@ async fn a_user_has_ten_connections_and_a_cut_one_frees_its_place_at_once() {
             }
             let refused = ada.refused(ada.options(), ErrorCode::ConnectionLimit).await;
             let retry_after = refused.headers.iter().find(|(name, _)| name == "retry-after");
-            assert!(retry_after.is_some_and(|(_, value)| value.parse::<u64>().is_ok()), "{:?}", refused.headers);
+            assert!(
+                retry_after.is_some_and(|(_, value)| value.parse::<u64>().is_ok()),
+                "{:?}",
+                refused.headers
+            );
             bob.connect().await;
             for round in 0..10 {
                 let mut gone = chats.remove(0);

@@ -16,9 +16,21 @@ async fn an_unknown_type_is_refused_by_its_name() {
     TestContext::wire(case!("MSG-2", "ERR-1"))
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
-            for name in ["user_mesage", "USER_MESSAGE", "", " ping", "agent_started", "message_received", "💥", "drop table"] {
-                chat.send_json(&json!({ "type": name, "message_id": "message_odd", "content": "x" })).await;
-                let error = chat.refusal_of(&"message_odd".into(), ErrorCode::UnknownMessageType).await;
+            for name in [
+                "user_mesage",
+                "USER_MESSAGE",
+                "",
+                " ping",
+                "agent_started",
+                "message_received",
+                "💥",
+                "drop table",
+            ] {
+                chat.send_json(&json!({ "type": name, "message_id": "message_odd", "content": "x" }))
+                    .await;
+                let error = chat
+                    .refusal_of(&"message_odd".into(), ErrorCode::UnknownMessageType)
+                    .await;
                 assert_eq!(error.details["message_type"], name);
                 assert_eq!(error.recovery, Recovery::FixRequest);
             }
@@ -80,20 +92,34 @@ async fn a_faulty_envelope_is_refused_at_its_pointer() {
                 (json!({ "type": "ping", "message_id": 7 }), "/message_id"),
                 (json!({ "type": "ping", "message_id": "" }), "/message_id"),
                 (json!({ "type": "ping", "message_id": long }), "/message_id"),
-                (json!({ "type": "ping", "payload": { "message_id": {} } }), "/payload/message_id"),
+                (
+                    json!({ "type": "ping", "payload": { "message_id": {} } }),
+                    "/payload/message_id",
+                ),
                 (json!({ "type": "ping", "thread_id": 7 }), "/thread_id"),
-                (json!({ "type": "ping", "payload": { "thread_id": [] } }), "/payload/thread_id"),
+                (
+                    json!({ "type": "ping", "payload": { "thread_id": [] } }),
+                    "/payload/thread_id",
+                ),
                 (json!({ "type": "ping", "timestamp": 1_700_000_000 }), "/timestamp"),
                 (json!({ "type": "ping", "timestamp": "yesterday" }), "/timestamp"),
-                (json!({ "type": "ping", "timestamp": "2026-02-30T08:15:30Z" }), "/timestamp"),
+                (
+                    json!({ "type": "ping", "timestamp": "2026-02-30T08:15:30Z" }),
+                    "/timestamp",
+                ),
                 // The envelope is judged before the type.
                 (json!({ "type": "nonsense", "message_id": 7 }), "/message_id"),
             ] {
                 chat.send_json(&message).await;
                 let error = chat.expect_error(ErrorCode::ValidationError).await;
-                let came = error.details["pointer"].as_str().map(|came| came.replacen("/payload/type", "/type", 1));
+                let came = error.details["pointer"]
+                    .as_str()
+                    .map(|came| came.replacen("/payload/type", "/type", 1));
                 assert_eq!(came.as_deref(), Some(pointer), "{message}");
-                assert!(error.details["expected"].as_str().is_some_and(|text| !text.is_empty()), "{message}");
+                assert!(
+                    error.details["expected"].as_str().is_some_and(|text| !text.is_empty()),
+                    "{message}"
+                );
             }
             stays_and_said_nothing_more(&mut chat).await;
         })
@@ -114,20 +140,40 @@ async fn a_faulty_field_is_refused_at_its_pointer_in_both_forms() {
                 ("user_message", json!({ "content": 7 }), "/content"),
                 ("chat", json!({ "text": ["x"] }), "/text"),
                 ("user_input", json!({ "message": {} }), "/message"),
-                ("user_message", json!({ "content": "x", "references": {} }), "/references"),
+                (
+                    "user_message",
+                    json!({ "content": "x", "references": {} }),
+                    "/references",
+                ),
                 ("user_message", json!({ "content": "x", "metadata": [] }), "/metadata"),
                 ("user_message", json!({ "content": "x", "metadata": "x" }), "/metadata"),
                 ("start_agent", json!({ "user_request": "x" }), "/agent_name"),
-                ("start_agent", json!({ "agent_name": 7, "user_request": "x" }), "/agent_name"),
+                (
+                    "start_agent",
+                    json!({ "agent_name": 7, "user_request": "x" }),
+                    "/agent_name",
+                ),
                 ("execute_agent", json!({ "agent_name": "triage" }), "/user_request"),
-                ("agent_request", json!({ "agent_name": "triage", "user_request": "" }), "/user_request"),
-                ("start_agent", json!({ "agent_name": "triage", "user_request": "x", "context": 7 }), "/context"),
+                (
+                    "agent_request",
+                    json!({ "agent_name": "triage", "user_request": "" }),
+                    "/user_request",
+                ),
+                (
+                    "start_agent",
+                    json!({ "agent_name": "triage", "user_request": "x", "context": 7 }),
+                    "/context",
+                ),
                 ("stop_agent", json!({}), "/run_id"),
                 ("stop_agent", json!({ "run_id": 7 }), "/run_id"),
                 ("agent_status_request", json!({ "run_id": [] }), "/run_id"),
                 ("confirmation", json!({ "status": "confirmed" }), "/event_id"),
                 ("confirmation", json!({ "event_id": "event_x" }), "/status"),
-                ("confirmation", json!({ "event_id": "event_x", "status": "maybe" }), "/status"),
+                (
+                    "confirmation",
+                    json!({ "event_id": "event_x", "status": "maybe" }),
+                    "/status",
+                ),
                 ("create_thread", json!({ "title": 7 }), "/title"),
                 ("create_thread", json!({ "metadata": "x" }), "/metadata"),
                 ("list_threads", json!({ "limit": 0 }), "/limit"),
@@ -138,8 +184,16 @@ async fn a_faulty_field_is_refused_at_its_pointer_in_both_forms() {
                 ("switch_thread", json!({}), "/thread_id"),
                 ("switch_thread", json!({ "thread_id": null }), "/thread_id"),
                 ("switch_thread", json!({ "thread_id": thread, "resume": [] }), "/resume"),
-                ("switch_thread", json!({ "thread_id": thread, "resume": { "after": 0 } }), "/resume/epoch"),
-                ("switch_thread", json!({ "thread_id": thread, "resume": { "epoch": "x" } }), "/resume/after"),
+                (
+                    "switch_thread",
+                    json!({ "thread_id": thread, "resume": { "after": 0 } }),
+                    "/resume/epoch",
+                ),
+                (
+                    "switch_thread",
+                    json!({ "thread_id": thread, "resume": { "epoch": "x" } }),
+                    "/resume/after",
+                ),
                 ("rename_thread", json!({ "title": "x" }), "/thread_id"),
                 ("rename_thread", json!({ "thread_id": thread }), "/title"),
                 ("delete_thread", json!({}), "/thread_id"),
@@ -166,13 +220,20 @@ async fn a_faulty_field_is_refused_at_its_pointer_in_both_forms() {
                 at_root["type"] = json!(name);
                 at_root["message_id"] = json!("message_root");
                 chat.send_json(&at_root).await;
-                let error = chat.refusal_of(&"message_root".into(), ErrorCode::ValidationError).await;
+                let error = chat
+                    .refusal_of(&"message_root".into(), ErrorCode::ValidationError)
+                    .await;
                 assert_eq!(error.details["pointer"], pointer, "{at_root}");
-                assert!(error.details["expected"].as_str().is_some_and(|text| !text.is_empty()), "{at_root}");
+                assert!(
+                    error.details["expected"].as_str().is_some_and(|text| !text.is_empty()),
+                    "{at_root}"
+                );
 
                 let in_payload = json!({ "type": name, "message_id": "message_payload", "payload": fields });
                 chat.send_json(&in_payload).await;
-                let error = chat.refusal_of(&"message_payload".into(), ErrorCode::ValidationError).await;
+                let error = chat
+                    .refusal_of(&"message_payload".into(), ErrorCode::ValidationError)
+                    .await;
                 let came = error.details["pointer"].as_str().unwrap_or_default();
                 let written = fields.pointer(pointer).is_some();
                 let is_there = came == format!("/payload{pointer}") || (!written && came == pointer);
@@ -191,11 +252,20 @@ async fn faults_are_judged_in_the_contracts_order() {
             let nowhere = ThreadId::generate();
             for (message, code) in [
                 // type before fields
-                (json!({ "type": "no_such", "content": 7 }), ErrorCode::UnknownMessageType),
+                (
+                    json!({ "type": "no_such", "content": 7 }),
+                    ErrorCode::UnknownMessageType,
+                ),
                 // fields before thing
-                (json!({ "type": "user_message", "thread_id": nowhere, "content": 7 }), ErrorCode::ValidationError),
+                (
+                    json!({ "type": "user_message", "thread_id": nowhere, "content": 7 }),
+                    ErrorCode::ValidationError,
+                ),
                 // thing
-                (json!({ "type": "user_message", "thread_id": nowhere, "content": "x" }), ErrorCode::ThreadNotFound),
+                (
+                    json!({ "type": "user_message", "thread_id": nowhere, "content": "x" }),
+                    ErrorCode::ThreadNotFound,
+                ),
                 (
                     json!({ "type": "start_agent", "thread_id": nowhere, "agent_name": "triage", "user_request": "x" }),
                     ErrorCode::ThreadNotFound,
@@ -214,17 +284,36 @@ async fn an_error_frame_says_everything_that_section_9_asks_for() {
     TestContext::wire(case!("ERR-1"))
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
-            chat.send_json(&json!({ "type": "nonsense", "message_id": "message_x" })).await;
+            chat.send_json(&json!({ "type": "nonsense", "message_id": "message_x" }))
+                .await;
             let frame = chat.expect("an error", |frame| frame.error().is_some()).await.json();
-            let mut fields: Vec<&str> = frame.as_object().expect("an object").keys().map(String::as_str).collect();
+            let mut fields: Vec<&str> = frame
+                .as_object()
+                .expect("an object")
+                .keys()
+                .map(String::as_str)
+                .collect();
             fields.sort_unstable();
             assert_eq!(
                 fields,
-                ["correlation_id", "details", "error_code", "message", "recovery", "timestamp", "type"]
+                [
+                    "correlation_id",
+                    "details",
+                    "error_code",
+                    "message",
+                    "recovery",
+                    "timestamp",
+                    "type"
+                ]
             );
             assert_eq!(frame["type"], "error");
             assert_eq!(frame["details"], json!({ "message_type": "nonsense" }));
-            assert!(frame["message"].as_str().is_some_and(|text| text.split_whitespace().count() >= 4), "{frame}");
+            assert!(
+                frame["message"]
+                    .as_str()
+                    .is_some_and(|text| text.split_whitespace().count() >= 4),
+                "{frame}"
+            );
         })
         .await;
 }

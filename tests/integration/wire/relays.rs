@@ -46,12 +46,19 @@ async fn a_broadcast_reaches_all_connections_of_the_user_and_of_nobody_else() {
             let (mut one, mut two) = (ada.connect().await, ada.connect().await);
             let mut his = bob.connect().await;
             let content = format!("To all of me: {} <b>&amp;</b> \u{202e}😀", ada.canary());
-            let cause = one.send(Broadcast { content: content.clone() }).await;
+            let cause = one
+                .send(Broadcast {
+                    content: content.clone(),
+                })
+                .await;
             let who = one.established().connection_id.clone();
             for chat in [&mut one, &mut two] {
                 match chat.expect_control("broadcast").await {
                     ControlFrame::Broadcast(notice) => {
-                        assert_eq!((&notice.content, &notice.connection_id, &notice.correlation_id), (&content, &who, &cause));
+                        assert_eq!(
+                            (&notice.content, &notice.connection_id, &notice.correlation_id),
+                            (&content, &who, &cause)
+                        );
                     }
                     other => unreachable!("just matched {other:?}"),
                 }

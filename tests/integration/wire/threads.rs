@@ -2,8 +2,8 @@
 //! is gone.
 
 use kingsguard_protocol::client::{
-    CreateThread, DeleteThread, GetAgentContext, GetThreadHistory, ListThreads, RenameThread, SwitchThread, TypingStarted,
-    UserMessage,
+    CreateThread, DeleteThread, GetAgentContext, GetThreadHistory, ListThreads, RenameThread, SwitchThread,
+    TypingStarted, UserMessage,
 };
 use kingsguard_protocol::control::{ThreadCreated, ThreadHistory, ThreadList, ThreadSwitched};
 use kingsguard_protocol::http::{MessageRole, ThreadSummary};
@@ -11,7 +11,12 @@ use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
 async fn create(chat: &mut Chat, title: Option<&str>) -> ThreadCreated {
-    let message_id = chat.send(CreateThread { title: title.map(str::to_owned), metadata: None }).await;
+    let message_id = chat
+        .send(CreateThread {
+            title: title.map(str::to_owned),
+            metadata: None,
+        })
+        .await;
     match chat.answer_to(&message_id).await {
         ControlFrame::ThreadCreated(created) => created,
         other => panic!("expected thread_created, but {other:?}"),
@@ -43,7 +48,10 @@ async fn switch(chat: &mut Chat, thread: &ThreadId, resume: Option<ResumePoint>)
 }
 
 fn titles(threads: &[ThreadSummary]) -> Vec<&str> {
-    threads.iter().map(|thread| thread.title.as_deref().unwrap_or("-")).collect()
+    threads
+        .iter()
+        .map(|thread| thread.title.as_deref().unwrap_or("-"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,7 +63,10 @@ async fn a_thread_is_created_listed_renamed_and_deleted() {
             let offered = chat.thread_id();
             let created = create(&mut chat, Some("Costs")).await;
             assert!(created.thread_id.is_well_formed() && created.thread_id != offered);
-            assert_eq!((created.title.as_deref(), created.metadata.get()), (Some("Costs"), "{}"));
+            assert_eq!(
+                (created.title.as_deref(), created.metadata.get()),
+                (Some("Costs"), "{}")
+            );
             // It became the connection's own, and is followed.
             let run = chat.ask("What did I spend?").await;
             assert_eq!(run.accepted().thread_id, created.thread_id);
@@ -68,16 +79,24 @@ async fn a_thread_is_created_listed_renamed_and_deleted() {
             let last_seq = run.events().last().expect("a run has events").header.seq;
             assert_eq!((summary.title.as_deref(), summary.last_seq), (Some("Costs"), last_seq));
 
-            let rename = RenameThread { title: "Spending, 2026 😀".into() };
+            let rename = RenameThread {
+                title: "Spending, 2026 😀".into(),
+            };
             let message_id = chat.send_to(&created.thread_id, rename).await;
             match chat.answer_to(&message_id).await {
                 ControlFrame::ThreadRenamed(renamed) => {
-                    assert_eq!((&renamed.thread_id, renamed.title.as_str()), (&created.thread_id, "Spending, 2026 😀"));
+                    assert_eq!(
+                        (&renamed.thread_id, renamed.title.as_str()),
+                        (&created.thread_id, "Spending, 2026 😀")
+                    );
                 }
                 other => panic!("expected thread_renamed, but {other:?}"),
             }
             let path = format!("/api/threads/{}", created.thread_id);
-            assert_eq!(ada.http().get(&path).await.expect_status(200).json()["title"], "Spending, 2026 😀");
+            assert_eq!(
+                ada.http().get(&path).await.expect_status(200).json()["title"],
+                "Spending, 2026 😀"
+            );
 
             let message_id = chat.send_to(&created.thread_id, DeleteThread {}).await;
             match chat.answer_to(&message_id).await {
@@ -86,7 +105,12 @@ async fn a_thread_is_created_listed_renamed_and_deleted() {
             }
             let _gone = ada.http().get(&path).await.expect_error(ErrorCode::ThreadNotFound);
             let listed = list(&mut chat, None, None).await;
-            assert!(!listed.threads.iter().any(|thread| thread.thread_id == created.thread_id));
+            assert!(
+                !listed
+                    .threads
+                    .iter()
+                    .any(|thread| thread.thread_id == created.thread_id)
+            );
         })
         .await;
 }
@@ -101,7 +125,11 @@ async fn after_its_own_thread_was_deleted_a_connection_must_choose_another() {
             chat.send_to(&own, DeleteThread {}).await;
             chat.expect_control("thread_deleted").await;
             for body in [
-                ClientBody::from(UserMessage { content: "Where?".into(), references: None, metadata: None }),
+                ClientBody::from(UserMessage {
+                    content: "Where?".into(),
+                    references: None,
+                    metadata: None,
+                }),
                 GetThreadHistory::default().into(),
                 GetAgentContext {}.into(),
                 TypingStarted {}.into(),
@@ -185,8 +213,11 @@ async fn history_pages_back_to_the_first_event_with_the_bytes_of_the_first_deliv
             }
             assert_eq!(collected, delivered);
             let whole = history(&mut chat, &thread, None, None).await;
-            let messages: Vec<(MessageRole, String)> =
-                whole.messages.iter().map(|message| (message.role, message.content.clone())).collect();
+            let messages: Vec<(MessageRole, String)> = whole
+                .messages
+                .iter()
+                .map(|message| (message.role, message.content.clone()))
+                .collect();
             assert_eq!(messages, said);
             let none = history(&mut chat, &thread, Some(5), Some(1)).await;
             assert_eq!((none.events.len(), none.has_more), (0, false));
@@ -195,7 +226,11 @@ async fn history_pages_back_to_the_first_event_with_the_bytes_of_the_first_deliv
             let by_rest: ThreadHistory = ada.http().get(&path).await.expect_status(200).parse();
             let by_socket = history(&mut chat, &thread, Some(100), None).await;
             let texts = |history: &ThreadHistory| {
-                history.events.iter().map(|event| event.get().to_owned()).collect::<Vec<_>>()
+                history
+                    .events
+                    .iter()
+                    .map(|event| event.get().to_owned())
+                    .collect::<Vec<_>>()
             };
             assert_eq!(texts(&by_rest), texts(&by_socket));
             assert_eq!(by_rest.messages, by_socket.messages);
@@ -216,7 +251,12 @@ async fn switching_tells_the_position_resumes_and_does_not_stop_following() {
             let switched = switch(&mut chat, &second, None).await;
             let position = &switched.position;
             assert_eq!(
-                (&position.thread_id, position.recovered, position.oldest_seq, position.last_seq),
+                (
+                    &position.thread_id,
+                    position.recovered,
+                    position.oldest_seq,
+                    position.last_seq
+                ),
                 (&second, false, 1, 0)
             );
             assert_eq!(chat.ask("And here?").await.accepted().thread_id, second);
@@ -229,7 +269,10 @@ async fn switching_tells_the_position_resumes_and_does_not_stop_following() {
             assert_eq!(seen.types(), elsewhere.types());
 
             let mut third = ada.connect().await;
-            let point = ResumePoint { epoch: epoch.clone(), after: 0 };
+            let point = ResumePoint {
+                epoch: epoch.clone(),
+                after: 0,
+            };
             let switched = switch(&mut third, &first, Some(point)).await;
             assert!(switched.position.recovered);
             assert_eq!(switched.position.epoch, epoch);
@@ -238,7 +281,10 @@ async fn switching_tells_the_position_resumes_and_does_not_stop_following() {
             assert_eq!(bytes(&replayed), bytes(&run));
             third.until_completed(elsewhere.run_id()).await;
 
-            let bad = ResumePoint { epoch: "another".into(), after: last_seq };
+            let bad = ResumePoint {
+                epoch: "another".into(),
+                after: last_seq,
+            };
             let switched = switch(&mut other, &second, Some(bad)).await;
             assert_eq!((switched.position.recovered, switched.position.oldest_seq), (false, 1));
         })
@@ -255,7 +301,7 @@ async fn a_foreign_and_an_unknown_thread_are_refused_alike_by_every_message() {
             for body in [
                 json!({ "type": "user_message", "content": "x" }),
                 json!({ "type": "start_agent", "agent_name": "triage", "user_request": "x" }),
-                json!({ "type": "example_message", "content": "x", "category": "cost-optimization" }),
+                json!({ "type": "example_message", "content": "x", "category": "cost" }),
                 json!({ "type": "switch_thread" }),
                 json!({ "type": "switch_thread", "resume": { "epoch": "x", "after": 0 } }),
                 json!({ "type": "rename_thread", "title": "mine now" }),
@@ -267,12 +313,20 @@ async fn a_foreign_and_an_unknown_thread_are_refused_alike_by_every_message() {
                 json!({ "type": "handshake_acknowledged" }),
             ] {
                 let mut came = Vec::new();
-                for thread in [hers.as_str(), ThreadId::generate().as_str(), "", "' OR 1=1 --", "../../etc/passwd"] {
+                for thread in [
+                    hers.as_str(),
+                    ThreadId::generate().as_str(),
+                    "",
+                    "' OR 1=1 --",
+                    "../../etc/passwd",
+                ] {
                     let mut message = body.clone();
                     message["thread_id"] = json!(thread);
                     message["message_id"] = json!("message_probe");
                     chat.send_json(&message).await;
-                    let error = chat.refusal_of(&"message_probe".into(), ErrorCode::ThreadNotFound).await;
+                    let error = chat
+                        .refusal_of(&"message_probe".into(), ErrorCode::ThreadNotFound)
+                        .await;
                     let mut error = serde_json::to_value(&error).expect("it is JSON");
                     error.as_object_mut().expect("an object").remove("timestamp");
                     came.push(error);
@@ -296,7 +350,14 @@ async fn the_offered_thread_exists_from_its_first_use() {
             let summary: ThreadSummary = ada.http().get(&path).await.expect_status(200).parse();
             assert_eq!(summary.thread_id, chat.thread_id());
             let listed = list(&mut chat, None, None).await;
-            assert_eq!(listed.threads.iter().map(|thread| &thread.thread_id).collect::<Vec<_>>(), [&chat.thread_id()]);
+            assert_eq!(
+                listed
+                    .threads
+                    .iter()
+                    .map(|thread| &thread.thread_id)
+                    .collect::<Vec<_>>(),
+                [&chat.thread_id()]
+            );
         })
         .await;
 }

@@ -23,7 +23,10 @@ async fn the_accept_header_fits_the_key_of_the_rfc() {
             let head = ctx.raw().await.upgrade(&ada.options()).await;
             assert_eq!(head.status, 101);
             // RFC 6455 §1.3 gives this pair.
-            assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+            assert_eq!(
+                head.header("sec-websocket-accept"),
+                Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+            );
             let lower = |name: &str| head.header(name).map(str::to_ascii_lowercase);
             assert_eq!(lower("upgrade").as_deref(), Some("websocket"));
             assert_eq!(lower("connection").as_deref(), Some("upgrade"));
@@ -42,11 +45,19 @@ async fn another_version_is_refused_with_426_and_the_one_that_is_spoken() {
                 let version = format!("Sec-WebSocket-Version: {version}");
                 let lines = ["Connection: Upgrade", "Upgrade: websocket", KEY, &version, &bearer];
                 let head = answer(ctx, "GET /ws HTTP/1.1", &lines).await;
-                assert_eq!((head.status, head.header("sec-websocket-version")), (426, Some("13")), "{version}");
+                assert_eq!(
+                    (head.status, head.header("sec-websocket-version")),
+                    (426, Some("13")),
+                    "{version}"
+                );
             }
             let lines = ["Connection: Upgrade", "Upgrade: websocket", KEY, &bearer];
             let head = answer(ctx, "GET /ws HTTP/1.1", &lines).await;
-            assert_eq!((head.status, head.header("sec-websocket-version")), (426, Some("13")), "no version");
+            assert_eq!(
+                (head.status, head.header("sec-websocket-version")),
+                (426, Some("13")),
+                "no version"
+            );
         })
         .await;
 }
@@ -65,9 +76,17 @@ async fn a_request_that_is_no_upgrade_is_refused() {
             let get = "GET /ws HTTP/1.1";
             assert_eq!(status(get, &[connection, upgrade, VERSION]).await, 400, "no key");
             let short = "Sec-WebSocket-Key: c2hvcnQ=";
-            assert_eq!(status(get, &[connection, upgrade, VERSION, short]).await, 400, "key of 5 bytes");
+            assert_eq!(
+                status(get, &[connection, upgrade, VERSION, short]).await,
+                400,
+                "key of 5 bytes"
+            );
             let odd = "Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!!!";
-            assert_eq!(status(get, &[connection, upgrade, VERSION, odd]).await, 400, "key that is no base64");
+            assert_eq!(
+                status(get, &[connection, upgrade, VERSION, odd]).await,
+                400,
+                "key that is no base64"
+            );
             for (name, lines) in [
                 ("no Upgrade", vec![connection, VERSION, KEY]),
                 ("no Connection", vec![upgrade, VERSION, KEY]),
@@ -107,7 +126,12 @@ async fn header_names_and_tokens_are_read_in_any_case() {
 async fn the_credential_is_judged_before_the_version() {
     TestContext::wire(case!("AUTH-7", "AUTH-1"))
         .run(async |ctx| {
-            let lines = ["Connection: Upgrade", "Upgrade: websocket", KEY, "Sec-WebSocket-Version: 8"];
+            let lines = [
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                KEY,
+                "Sec-WebSocket-Version: 8",
+            ];
             assert_eq!(answer(ctx, "GET /ws HTTP/1.1", &lines).await.status, 401);
         })
         .await;
@@ -142,7 +166,10 @@ async fn every_form_of_the_sub_protocol_is_accepted_and_echoed_as_it_was_offered
                     .upgrade(&ConnectOptions::default().with_protocol(form.clone()))
                     .await;
                 let echoed = head.header("sec-websocket-protocol");
-                assert!(echoed.is_none_or(|echoed| echoed == form), "offered {form}, echoed {echoed:?}");
+                assert!(
+                    echoed.is_none_or(|echoed| echoed == form),
+                    "offered {form}, echoed {echoed:?}"
+                );
             }
         })
         .await;
@@ -160,8 +187,13 @@ async fn a_sub_protocol_that_was_not_offered_is_never_echoed() {
             };
             assert_eq!(by(ConnectOptions::default().with_bearer(&token)).await, None);
             assert_eq!(by(ConnectOptions::default().with_token_query(&token)).await, None);
-            assert_eq!(by(ConnectOptions::default().with_ticket(ada.ticket().await.ticket.reveal())).await, None);
-            let chat = ConnectOptions::default().with_bearer(&token).with_protocols(["chat", "graphql-ws"]);
+            assert_eq!(
+                by(ConnectOptions::default().with_ticket(ada.ticket().await.ticket.reveal())).await,
+                None
+            );
+            let chat = ConnectOptions::default()
+                .with_bearer(&token)
+                .with_protocols(["chat", "graphql-ws"]);
             assert_eq!(by(chat).await, None, "nothing that carried the token was offered");
         })
         .await;
@@ -174,7 +206,8 @@ async fn the_first_offered_of_the_four_prefixes_decides() {
             let ada = ctx.user("ada").await;
             let token = ada.access_token();
             let good = format!("bearer.{token}");
-            let options = ConnectOptions::default().with_protocols(["chat".to_owned(), good.clone(), "jwt.nonsense".into()]);
+            let options =
+                ConnectOptions::default().with_protocols(["chat".to_owned(), good.clone(), "jwt.nonsense".into()]);
             let head = ctx.raw().await.upgrade(&options).await;
             let echoed = head.header("sec-websocket-protocol");
             assert!(echoed.is_none_or(|echoed| echoed == good), "echoed {echoed:?}");
@@ -191,7 +224,13 @@ async fn seven_copies_in_one_header_field_are_accepted() {
             let ada = ctx.user("ada").await;
             let token = ada.access_token();
             let offered: Vec<String> = [
-                "jwt.local", "jwt-auth.local", "bearer.local", "staging-auth", "jwt", "jwt-auth", "bearer",
+                "jwt.local",
+                "jwt-auth.local",
+                "bearer.local",
+                "staging-auth",
+                "jwt",
+                "jwt-auth",
+                "bearer",
             ]
             .iter()
             .map(|prefix| format!("{prefix}.{token}"))

@@ -12,7 +12,11 @@ const HEADER: &str = "timestamp,model,input_tokens,output_tokens,latency_ms,feat
 fn bad_rows(answer: Answer) -> Vec<(u64, String)> {
     let error = answer.expect_error(ErrorCode::ValidationError);
     let rows = error.details["rows"].as_array().expect("details.rows").clone();
-    assert!(rows.iter().all(|row| row["expected"].as_str().is_some_and(|text| !text.is_empty())), "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|row| row["expected"].as_str().is_some_and(|text| !text.is_empty())),
+        "{rows:?}"
+    );
     rows.iter()
         .map(|row| {
             let line = row["line"].as_u64().expect("a line");
@@ -22,14 +26,21 @@ fn bad_rows(answer: Answer) -> Vec<(u64, String)> {
 }
 
 fn rows(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
-    expected.iter().map(|(line, pointer)| (*line, (*pointer).to_owned())).collect()
+    expected
+        .iter()
+        .map(|(line, pointer)| (*line, (*pointer).to_owned()))
+        .collect()
 }
 
 /// What the agents say that this user spent, in a sentence: different as soon as one row is stored.
 async fn stores_nothing(ada: &SimulatedUser, send: impl AsyncFnOnce(&Http) -> Answer) -> Answer {
     let before = context_of_a_question(ada).await;
     let answer = send(&ada.http()).await;
-    assert_eq!(context_of_a_question(ada).await, before, "a refused call stored something");
+    assert_eq!(
+        context_of_a_question(ada).await,
+        before,
+        "a refused call stored something"
+    );
     answer
 }
 
@@ -156,7 +167,12 @@ async fn each_bad_csv_row_is_told_by_its_line_in_the_file_and_nothing_is_stored(
             let came = bad_rows(answer);
             let lines: Vec<u64> = came.iter().map(|(line, _)| *line).collect();
             assert!(lines.is_sorted(), "{came:?}");
-            for expected in rows(&[(3, "/timestamp"), (6, "/input_tokens"), (9, "/model"), (10, "/latency_ms")]) {
+            for expected in rows(&[
+                (3, "/timestamp"),
+                (6, "/input_tokens"),
+                (9, "/model"),
+                (10, "/latency_ms"),
+            ]) {
                 assert!(came.contains(&expected), "{expected:?} in {came:?}");
             }
             let good: Vec<u64> = vec![2, 4, 11];
@@ -172,17 +188,32 @@ async fn a_body_without_rows_or_form_is_refused() {
     TestContext::wire(case!("HTTP-1", "MSG-3", "MSG-4"))
         .run(async |ctx| {
             let http = ctx.user("ada").await.http();
-            for body in [json!({}), json!({ "records": [] }), json!({ "records": {} }), json!({ "records": null }), json!([])] {
+            for body in [
+                json!({}),
+                json!({ "records": [] }),
+                json!({ "records": {} }),
+                json!({ "records": null }),
+                json!([]),
+            ] {
                 let _error = http.post(PATH, &body).await.expect_error(ErrorCode::ValidationError);
             }
             for csv in ["", HEADER, "model,timestamp\n"] {
-                let _error = http.post_as(PATH, "text/csv", csv).await.expect_error(ErrorCode::ValidationError);
+                let _error = http
+                    .post_as(PATH, "text/csv", csv)
+                    .await
+                    .expect_error(ErrorCode::ValidationError);
             }
             let without_column = "timestamp,model,input_tokens,latency_ms\n2026-01-31T08:15:30Z,gpt-4o,1,2\n";
-            let _error = http.post_as(PATH, "text/csv", without_column).await.expect_error(ErrorCode::ValidationError);
+            let _error = http
+                .post_as(PATH, "text/csv", without_column)
+                .await
+                .expect_error(ErrorCode::ValidationError);
             let broken = http.post_as(PATH, "application/json", "{\"records\": [{]}").await;
             let error = broken.expect_error(ErrorCode::JsonParseError);
-            assert_eq!((&error.details["line"], &error.details["column"]), (&json!(1), &json!(15)));
+            assert_eq!(
+                (&error.details["line"], &error.details["column"]),
+                (&json!(1), &json!(15))
+            );
         })
         .await;
 }
@@ -196,8 +227,15 @@ async fn a_hundred_thousand_rows_are_stored_and_one_more_is_refused() {
             let csv = |count: usize| format!("{HEADER}\n{}", row.repeat(count));
             let began = std::time::Instant::now();
             let answer = ada.http().post_as(PATH, "text/csv", csv(100_000)).await;
-            ctx.figure("usage_rows_stored_per_second", 100_000.0 / began.elapsed().as_secs_f64(), "rows/s");
-            assert_eq!(answer.expect_status(201).parse::<UsageRecordsResponse>().stored, 100_000);
+            ctx.figure(
+                "usage_rows_stored_per_second",
+                100_000.0 / began.elapsed().as_secs_f64(),
+                "rows/s",
+            );
+            assert_eq!(
+                answer.expect_status(201).parse::<UsageRecordsResponse>().stored,
+                100_000
+            );
             let answer = ada.http().post_as(PATH, "text/csv", csv(100_001)).await;
             let code = answer.json()["error_code"].clone();
             assert!(code == "VALIDATION_ERROR" || code == "MESSAGE_TOO_LARGE", "{answer:?}");
