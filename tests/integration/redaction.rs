@@ -12,8 +12,10 @@ use kingsguard_protocol::{ConnectionId, EventId, ExecutionId, MessageId, RunId, 
 pub fn redacted(frame: &Value) -> Value {
     match frame {
         Value::Object(fields) => {
-            let hidden: Map<String, Value> =
-                fields.iter().map(|(name, value)| (name.clone(), field(name, value))).collect();
+            let hidden: Map<String, Value> = fields
+                .iter()
+                .map(|(name, value)| (name.clone(), field(name, value)))
+                .collect();
             Value::Object(hidden)
         }
         Value::Array(items) => items.iter().map(redacted).collect(),
@@ -24,8 +26,14 @@ pub fn redacted(frame: &Value) -> Value {
 
 fn field(name: &str, value: &Value) -> Value {
     match (name, value) {
-        ("timestamp" | "created_at" | "updated_at" | "accepted_at" | "ended_at" | "expires_at", Value::String(text)) => {
-            assert!(text.parse::<Timestamp>().is_ok(), "`{name}` is RFC 3339, UTC, milliseconds, Z, not {text}");
+        (
+            "timestamp" | "created_at" | "updated_at" | "accepted_at" | "ended_at" | "expires_at",
+            Value::String(text),
+        ) => {
+            assert!(
+                text.parse::<Timestamp>().is_ok(),
+                "`{name}` is RFC 3339, UTC, milliseconds, Z, not {text}"
+            );
             json!("[time]")
         }
         ("duration_ms" | "retry_after_ms" | "latency_ms", Value::Number(number)) => {
@@ -51,7 +59,9 @@ fn id_kind(text: &str) -> Option<&'static str> {
         ("connection_", |text| ConnectionId::from(text).is_well_formed()),
         ("execution_", |text| ExecutionId::from(text).is_well_formed()),
     ];
-    let (prefix, _) = kinds.into_iter().find(|(prefix, is_id)| text.starts_with(prefix) && is_id(text))?;
+    let (prefix, _) = kinds
+        .into_iter()
+        .find(|(prefix, is_id)| text.starts_with(prefix) && is_id(text))?;
     Some(match prefix {
         "user_" => "[user]",
         "thread_" => "[thread]",
