@@ -282,7 +282,7 @@ impl Bridge {
             starts: Vec::with_capacity(threads.len()),
         };
         for (thread, from) in threads {
-            // What a live follower has seen needs no replay; only a resume takes it back.
+            // What a follower has seen needs no replay, and what he still catches up must come; only a resume takes him back.
             if matches!(from, FollowFrom::Resume(_)) || !self.follows(thread, outbox) {
                 // From here on the guard removes the follower again if reading fails.
                 let id = self.inner.hub.join(thread, outbox);
@@ -330,10 +330,10 @@ impl Bridge {
         Ok(following)
     }
 
-    /// Whether a connection follows a thread, live.
+    /// Whether a connection follows a thread, live or about to be.
     #[must_use]
     pub fn follows(&self, thread: &ThreadId, outbox: &Outbox) -> bool {
-        self.inner.hub.is_live(thread, outbox)
+        self.inner.hub.is_followed_by(thread, outbox)
     }
 
     /// Ends that a connection follows these threads.

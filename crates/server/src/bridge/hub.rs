@@ -84,13 +84,14 @@ impl Hub {
         id
     }
 
-    /// Whether a connection follows the thread, live.
+    /// Whether a connection follows the thread: live, or catching up and live after that. Who catches up must not be joined
+    /// again to follow live: what the replay has not brought yet would be lost (SEQ-1).
     #[must_use]
-    pub fn is_live(&self, thread: &ThreadId, outbox: &Outbox) -> bool {
+    pub fn is_followed_by(&self, thread: &ThreadId, outbox: &Outbox) -> bool {
         self.lock()
             .by_thread
             .get(thread)
-            .is_some_and(|feed| feed.followers.iter().any(|f| f.live && f.outbox.is_same(outbox)))
+            .is_some_and(|feed| feed.followers.iter().any(|f| f.outbox.is_same(outbox)))
     }
 
     /// Tells a feed where its log ended when it was read; a feed that knows better stays. Returns the feed's position.
@@ -244,6 +245,9 @@ impl Feed {
                 self.recent.pop_front();
             }
             self.recent.push_back((seq, frame));
+        } else if !self.recent.is_empty() {
+            // Who caught up left before he was live. What is kept must reach to the newest event without a hole.
+            self.recent = VecDeque::new();
         }
     }
 }
@@ -342,6 +346,31 @@ mod tests {
         }
         assert_eq!(received(&mut reader).await, ["1", "2", "3"]);
         assert!(slow_reader.next_batch(&mut Vec::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_one_who_left_makes_no_hole_for_the_next() {
+        let (hub, thread) = (Hub::default(), ThreadId::generate());
+        let (_steady, _steady_reader) = live_follower(&hub, &thread, 2);
+        let (left, _left_reader) = Outbox::new(1000, 100_000);
+        let id = hub.join(&thread, &left);
+        hub.deliver(&thread, 3, &frame(3));
+        hub.leave(&thread, id);
+        hub.deliver(&thread, 4, &frame(4));
+        let (outbox, _reader) = Outbox::new(1000, 100_000);
+        let id = hub.join(&thread, &outbox);
+        assert_eq!(hub.catch_up(&thread, id, 2), CatchUp::ReadLog, "4 is not kept");
+    }
+
+    #[test]
+    fn one_who_catches_up_counts_as_a_follower() {
+        let (hub, thread) = (Hub::default(), ThreadId::generate());
+        let (outbox, _reader) = Outbox::new(1, 100);
+        assert!(!hub.is_followed_by(&thread, &outbox));
+        let id = hub.join(&thread, &outbox);
+        assert!(hub.is_followed_by(&thread, &outbox));
+        hub.leave(&thread, id);
+        assert!(!hub.is_followed_by(&thread, &outbox));
     }
 
     #[test]
