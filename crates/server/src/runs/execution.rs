@@ -213,7 +213,7 @@ impl Execution {
         };
         if let End::Stopped(stop) = &end {
             let body = AgentStopped {
-                reason: stop.reason.clone(),
+                reason: redact::text(&stop.reason).into_owned(),
             };
             sink.stopped(&self.agent_name(), &stop.cause, body.into()).await?;
         }
@@ -324,7 +324,7 @@ impl Ending {
                 RunStatus::Cancelled,
                 ErrorCode::AgentFailed,
                 ToolStatus::Cancelled,
-                format!("Stopped as you asked: {}", stop.reason),
+                format!("Stopped as you asked: {}", redact::text(&stop.reason)),
             ),
             End::TimedOut => not_done(
                 RunStatus::TimedOut,
