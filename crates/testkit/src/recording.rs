@@ -36,6 +36,9 @@ pub struct Facts {
     pub internal_addresses: Vec<String>,
     /// Moments in which the test's own process was not scheduled: absolute times across them are not judged.
     pub stalls: Vec<Stall>,
+    /// The test loads the target beyond what TIM-1 means by normal: its bounds are not judged.
+    #[serde(default)]
+    pub beyond_normal_load: bool,
     /// Credentials that were in use. They are compared with (AUTH-8) and never written.
     #[serde(skip)]
     pub secrets: Vec<String>,
@@ -50,6 +53,7 @@ impl Default for Facts {
             settings: Vec::new(),
             internal_addresses: Vec::new(),
             stalls: Vec::new(),
+            beyond_normal_load: false,
             secrets: Vec::new(),
         }
     }

@@ -15,7 +15,11 @@ const SILENCE_MAX_US: u64 = 5_000_000;
 pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
     let repeated = repeated_messages(reading);
     for connection in &reading.connections {
-        judge_acceptance(reading, connection, &repeated, judgement);
+        if reading.recording.facts.beyond_normal_load {
+            judgement.cannot_judge("TIM-1", "the test loads the target beyond the normal");
+        } else {
+            judge_acceptance(reading, connection, &repeated, judgement);
+        }
         judge_silence(reading, connection, judgement);
     }
     judge_deadlines(reading, judgement);
