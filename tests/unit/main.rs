@@ -1,1 +1,4 @@
-//! unit
+//! unit: what needs neither a backend nor a service. The validators' own tests stand beside them; here they judge what was
+//! really recorded and stored, as `replay` does.
+
+mod stored_recordings;

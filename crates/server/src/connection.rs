@@ -11,7 +11,6 @@
 
 pub mod clerk;
 pub mod drain;
-pub mod headers;
 pub mod observed;
 pub mod registry;
 pub mod upgrade;

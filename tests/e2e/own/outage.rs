@@ -1,0 +1,116 @@
+//! Services that go away and come back.
+
+use std::time::{Duration, Instant};
+
+use kingsguard_testkit::prelude::*;
+use kingsguard_testkit::stack::Stack;
+use pretty_assertions::assert_eq;
+
+use super::gate::Gate;
+use crate::people::{SPEND_LESS, customer};
+
+async fn readiness(ctx: &TestContext) -> (u16, String) {
+    let answer = ctx.http().get("/health/ready").await;
+    (answer.status(), answer.text())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_away_chat_goes_on_and_health_says_degraded() {
+    let (gate, url) = Gate::to_redis().await;
+    TestContext::own(case!("ERR-3", "OPS-1"))
+        .with_setting("KINGSGUARD_REDIS_URL", url)
+        .run(async |ctx| {
+            let (ada, expected) = customer(ctx, "ada", 95, 60).await;
+            let mut chat = ada.connect().await;
+            chat.ask("Hello").await;
+            gate.shut();
+            ctx.eventually("health says that Redis is away", async || {
+                let text = ctx.http().get("/health").await.text();
+                if text.contains("degraded") { Ok(()) } else { Err(text) }
+            })
+            .await;
+            let run = chat.ask(SPEND_LESS).await;
+            assert_eq!(
+                run.completed().result["saving_estimate"],
+                expected.saving_estimate(None)
+            );
+            let mut fresh = ada.connect().await;
+            let run = fresh.ask("What did I spend?").await;
+            assert_eq!(run.completed().result["spend_by_model"], expected.spend_by_model());
+            assert_eq!(ctx.http().get("/health/live").await.status(), 200);
+
+            gate.reopen();
+            ctx.eventually("health is whole again", async || {
+                let (status, text) = readiness(ctx).await;
+                if status == 200 && !text.contains("degraded") {
+                    Ok(())
+                } else {
+                    Err(text)
+                }
+            })
+            .await;
+            assert_eq!(chat.ask("Hello").await.completed().status, RunStatus::Completed);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_postgres_away_new_work_is_refused_connections_stay_and_work_resumes_by_itself() {
+    TestContext::own(case!("ERR-3", "OPS-1"))
+        .with_nodes(0)
+        .run(async |ctx| {
+            let database_url = ctx.backend().await.settings()["KINGSGUARD_DATABASE_URL"].clone();
+            let (gate, url) = Gate::before(&database_url).await;
+            {
+                let mut backend = ctx.backend().await;
+                let settings = std::collections::BTreeMap::from([("KINGSGUARD_DATABASE_URL".to_owned(), url)]);
+                backend.add_node(&settings).await.expect("a node starts");
+            }
+            let node = ctx.node_url(0).await;
+            let provider = Stack::from_env().expect("own tests run on a stack").provider;
+            let http = ctx.http_of(0).await;
+            let body = json!({ "email": "ada@example.test", "password": "correct horse battery" });
+            let tokens = http.post("/auth/register", &body).await.expect_status(201).json();
+            let token = tokens["access_token"].as_str().expect("a token").to_owned();
+            ctx.capture().add_secret(&token);
+            let options = ConnectOptions::default().with_bearer(&token).with_base_url(&node);
+            let mut chat = ctx.try_open(options).await.expect("a connection");
+            chat.handshake().await;
+            chat.ask("Hello").await;
+
+            gate.shut();
+            let refused = chat.say("Hello").await;
+            chat.refusal_of(&refused, ErrorCode::DatabaseUnavailable).await;
+            ctx.eventually("readiness says no", async || {
+                let answer = http.get("/health/ready").await;
+                if answer.status() == 503 {
+                    Ok(())
+                } else {
+                    Err(format!("{provider}: {}", answer.text()))
+                }
+            })
+            .await;
+            assert_eq!(http.get("/health/live").await.status(), 200);
+            assert!(chat.is_open());
+
+            gate.reopen();
+            let back = Instant::now();
+            loop {
+                let asked = chat.say("Hello").await;
+                match chat.answer_to(&asked).await {
+                    ControlFrame::MessageReceived(accepted) => {
+                        let run = chat.until_completed(&accepted.run_id).await;
+                        assert_eq!(run.completed().status, RunStatus::Completed);
+                        break;
+                    }
+                    ControlFrame::Error(error) => assert_eq!(error.error_code, ErrorCode::DatabaseUnavailable),
+                    other => panic!("expected an answer to a message, but {other:?}"),
+                }
+                assert!(
+                    back.elapsed() < Duration::from_secs(5),
+                    "work has not resumed after 5 s"
+                );
+            }
+        })
+        .await;
+}

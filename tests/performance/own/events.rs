@@ -1,0 +1,183 @@
+//! Durable events: how many in a second, and how soon they arrive.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use kingsguard_testkit::prelude::*;
+use tokio::time::Instant;
+
+use super::bare_loop;
+use crate::thresholds::{EVENT_LATENCY_P99, EVENTS_PER_SECOND, GENERATOR_LATENESS_P99, SOCKETS};
+
+/// How long runs are started at the paced rate.
+const PACED_FOR: Duration = Duration::from_secs(10);
+
+/// The paced rate lies above what must be held, so that it is held over the whole window.
+const PACED_RATE: f64 = EVENTS_PER_SECOND * 1.1;
+
+const QUESTION: &str = "How can I spend less?";
+
+/// An event at a socket: which socket, when it arrived after the capture's begin, when the backend appended it, its bytes.
+struct Arrival {
+    socket: usize,
+    at_us: u64,
+    appended_us: u64,
+    text: String,
+}
+
+fn arrivals(views: &[(usize, RunView)], begin_unix_us: u64) -> Vec<Arrival> {
+    let mut arrivals: Vec<Arrival> = views
+        .iter()
+        .flat_map(|(socket, run)| run.frames().iter().map(|frame| (*socket, frame)))
+        .filter_map(|(socket, frame)| {
+            let appended_ms = u64::try_from(frame.event()?.header.timestamp.as_unix_ms()).ok()?;
+            Some(Arrival {
+                socket,
+                at_us: frame.at_us,
+                appended_us: (appended_ms * 1_000).saturating_sub(begin_unix_us),
+                text: frame.text().to_owned(),
+            })
+        })
+        .collect();
+    arrivals.sort_by_key(|arrival| arrival.at_us);
+    arrivals
+}
+
+fn rate(arrivals: &[Arrival]) -> f64 {
+    let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
+        return 0.0;
+    };
+    arrivals.len() as f64 / ((last.at_us - first.at_us) as f64 / 1e6)
+}
+
+fn frames(arrivals: Vec<Arrival>) -> Vec<(usize, String)> {
+    arrivals
+        .into_iter()
+        .map(|arrival| (arrival.socket, arrival.text))
+        .collect()
+}
+
+/// Who talks: fifty users with records of their own and a socket each.
+async fn audience(ctx: &TestContext) -> Vec<Chat> {
+    let one = |nth: usize| async move {
+        let user = ctx.user(&format!("user{nth}")).await;
+        user.upload(&SampleRecords::generate(nth as u64, 40)).await;
+        user.connect().await
+    };
+    join_all((0..SOCKETS).map(one)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_ms_at_p99() {
+    TestContext::own(case!("TIM-3", "SEQ-1", "ISO-1"))
+        .with_setting("KINGSGUARD_MESSAGES_PER_MINUTE_MAX", 10_000)
+        .with_setting("KINGSGUARD_MESSAGES_BURST_MAX", 1_000)
+        .run(async |ctx| {
+            let mut chats = audience(ctx).await;
+            let database_url = ctx.backend().await.database_url();
+            // Everyone's first run warms caches and tells how many events a run has.
+            let mut per_run = 0;
+            for chat in &mut chats {
+                per_run = chat.ask(QUESTION).await.events().len();
+            }
+            let unix_us = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("it is after 1970")
+                .as_micros() as u64;
+            let begin_unix_us = unix_us - ctx.capture().now_us();
+
+            // Open model: runs start at their intended moments, whatever became of those before.
+            let every = Duration::from_secs_f64(per_run as f64 / PACED_RATE);
+            let count = usize::try_from(PACED_FOR.as_micros() / every.as_micros()).expect("few");
+            let began = Instant::now();
+            let mut lateness = Timing::default();
+            let mut asked = Vec::new();
+            for nth in 0..count {
+                let intended = began + every * u32::try_from(nth).expect("few");
+                // sleeps because an open model sends at the intended moment
+                tokio::time::sleep_until(intended).await;
+                lateness.record(intended.elapsed());
+                let socket = nth % SOCKETS;
+                asked.push((socket, chats[socket].say(QUESTION).await));
+            }
+            let views = answers(&mut chats, asked).await;
+            let stalls = ctx
+                .recording()
+                .facts
+                .stalls
+                .iter()
+                .map(|stall| stall.late_us)
+                .max()
+                .unwrap_or(0);
+            assert!(
+                lateness.percentile(99.0) < GENERATOR_LATENESS_P99,
+                "invalid run: the generator fell short, {:.1} ms late at p99, longest stall {stalls} µs",
+                lateness.percentile_ms(99.0)
+            );
+
+            let paced = arrivals(&views, begin_unix_us);
+            assert_eq!(paced.len(), count * per_run, "every run has its events");
+            let mut latency = Timing::default();
+            for arrival in &paced {
+                latency.record(Duration::from_micros(arrival.at_us.saturating_sub(arrival.appended_us)));
+            }
+            let held = rate(&paced);
+            let gap = Duration::from_secs_f64(1.0 / held);
+            let bare = bare_loop::run(&database_url, &frames(paced), SOCKETS, gap).await;
+            ctx.figure_against("events_per_second_durable", held, "events/s", bare.per_second);
+            for (name, percentile) in [("p50", 50.0), ("p95", 95.0), ("p99", 99.0)] {
+                ctx.figure_against(
+                    &format!("event_latency_{name}_ms"),
+                    latency.percentile_ms(percentile),
+                    "ms",
+                    bare.latency.percentile_ms(percentile),
+                );
+            }
+            ctx.figure("generator_lateness_p99_ms", lateness.percentile_ms(99.0), "ms");
+            assert!(held >= EVENTS_PER_SECOND, "{held:.0} events/s were held");
+            assert!(
+                latency.percentile(99.0) < EVENT_LATENCY_P99,
+                "p99 {:.1} ms",
+                latency.percentile_ms(99.0)
+            );
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_sockets_ask_at_once_and_the_node_gives_what_it_can() {
+    TestContext::own(case!("TIM-3", "SEQ-1"))
+        .with_setting("KINGSGUARD_MESSAGES_PER_MINUTE_MAX", 10_000)
+        .with_setting("KINGSGUARD_MESSAGES_BURST_MAX", 1_000)
+        .run(async |ctx| {
+            ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);
+            let mut chats = audience(ctx).await;
+            let database_url = ctx.backend().await.database_url();
+            let mut asked = Vec::new();
+            for _ in 0..8 {
+                for (socket, chat) in chats.iter_mut().enumerate() {
+                    asked.push((socket, chat.say(QUESTION).await));
+                }
+            }
+            let views = answers(&mut chats, asked).await;
+            let all = arrivals(&views, 0);
+            assert_eq!(views.len(), 8 * SOCKETS);
+            let reached = rate(&all);
+            let bare = bare_loop::run(&database_url, &frames(all), SOCKETS, Duration::ZERO).await;
+            ctx.figure_against("events_per_second_durable_max", reached, "events/s", bare.per_second);
+            assert!(reached >= EVENTS_PER_SECOND, "{reached:.0} events/s");
+        })
+        .await;
+}
+
+/// Takes the answer to each message.
+async fn answers(chats: &mut [Chat], asked: Vec<(usize, MessageId)>) -> Vec<(usize, RunView)> {
+    let mut views = Vec::new();
+    for (socket, message_id) in asked {
+        let accepted = chats[socket].accepted(&message_id).await;
+        let run = chats[socket].until_completed(&accepted.run_id).await;
+        assert_eq!(run.completed().status, RunStatus::Completed);
+        views.push((socket, run));
+    }
+    views
+}

@@ -1,0 +1,3 @@
+//! Figures that need nothing but a target's address.
+
+mod connecting;

@@ -1,0 +1,3 @@
+//! Tests that bring their own settings.
+
+mod slow_reader;
