@@ -11,6 +11,7 @@
 
 pub mod clerk;
 pub mod drain;
+pub mod headers;
 pub mod observed;
 pub mod registry;
 pub mod upgrade;

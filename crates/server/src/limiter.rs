@@ -9,12 +9,15 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use kingsguard_protocol::{ErrorCode, UserId};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -22,6 +25,11 @@ use crate::error::ApiError;
 
 /// How long a refused connection is told to wait: places come free when others close, which no clock knows.
 const PLACE_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a connection that finds no place waits for one before it is refused. A peer that is gone frees its place when
+/// its task is told by the kernel; a connection that came after may be judged before that, and is not counted against it
+/// (CON-6). Longer would only make refusals slow.
+const PLACE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How often keys whose bucket is full again are forgotten.
 const FORGOTTEN_EVERY: Duration = Duration::from_secs(60);
@@ -38,6 +46,7 @@ struct Inner {
     frames: DefaultKeyedRateLimiter<UserId>,
     logins: DefaultKeyedRateLimiter<IpAddr>,
     places: Mutex<Places>,
+    place_freed: Notify,
     places_max: usize,
     places_per_user_max: usize,
     places_per_address_max: usize,
@@ -82,6 +91,7 @@ impl Limiter {
                 frames: RateLimiter::keyed(Quota::per_second(frames.unwrap_or(NonZeroU32::MAX))),
                 logins: RateLimiter::keyed(per_minute(config.logins_per_minute_max, config.logins_per_minute_max)),
                 places: Mutex::default(),
+                place_freed: Notify::new(),
                 places_max: bounded(config.connections_max),
                 places_per_user_max: bounded(config.connections_per_user_max),
                 places_per_address_max: bounded(config.connections_per_address_max),
@@ -119,11 +129,28 @@ impl Limiter {
             .map_err(|until| ApiError::rate_limited(until.wait_time_from(self.inner.clock.now())))
     }
 
+    /// Takes a place for a connection, and waits a moment for one that is about to be free (CON-6).
+    ///
+    /// # Errors
+    /// CONNECTION_LIMIT.
+    pub async fn place(&self, user_id: &UserId, address: IpAddr) -> Result<Place, ApiError> {
+        let deadline = Instant::now() + PLACE_PATIENCE;
+        loop {
+            let mut freed = pin!(self.inner.place_freed.notified());
+            freed.as_mut().enable();
+            match self.connection(user_id, address) {
+                Ok(place) => return Ok(place),
+                Err(full) if timeout_at(deadline, freed).await.is_err() => return Err(full),
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Takes a place for a connection; it is free again when the [`Place`] is dropped (CON-6).
     ///
     /// # Errors
     /// CONNECTION_LIMIT.
-    pub fn connection(&self, user_id: &UserId, address: IpAddr) -> Result<Place, ApiError> {
+    fn connection(&self, user_id: &UserId, address: IpAddr) -> Result<Place, ApiError> {
         let address = site(address);
         let mut places = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner);
         let by_user = places.by_user.get(user_id).copied().unwrap_or(0);
@@ -202,6 +229,8 @@ impl Drop for Place {
         places.all = places.all.saturating_sub(1);
         take_one(&mut places.by_user, &self.user_id);
         take_one(&mut places.by_address, &self.address);
+        drop(places);
+        self.limiter.inner.place_freed.notify_waiters();
     }
 }
 

@@ -58,6 +58,7 @@ pub fn start_metrics() {
         match recorder {
             Ok(handle) => {
                 describe();
+                begin_at_zero();
                 Some(handle)
             }
             Err(error) => {
@@ -136,6 +137,30 @@ fn describe() {
     metrics::describe_counter!(HTTP_REQUESTS_TOTAL, "HTTP requests by route, method and status");
     metrics::describe_histogram!(HTTP_REQUEST_SECONDS, "latency of HTTP requests by route, in seconds");
     metrics::describe_counter!(TOOL_CALLS_TOTAL, "tool calls by tool and status");
+}
+
+/// What may never happen is told as 0 from the start: of a counter that appears with its first sample, no rate and no
+/// alarm can be made (OPS-2).
+fn begin_at_zero() {
+    metrics::gauge!(CONNECTIONS_OPEN).set(0.0);
+    for what in ["answer", "deletion_notice", "fan_out", "relay", "slow_consumer"] {
+        dropped(what, 0);
+    }
+    for queue in ["event_writer", "fan_out"] {
+        queue_depth(queue, 0);
+    }
+    breaker_state("model", 0);
+    for outcome in ["recovered", "refused"] {
+        metrics::counter!(RESUMES_TOTAL, "outcome" => outcome).increment(0);
+    }
+    for status in [
+        RunPhase::Completed,
+        RunPhase::Failed,
+        RunPhase::Cancelled,
+        RunPhase::TimedOut,
+    ] {
+        metrics::counter!(RUNS_TOTAL, "status" => status.as_str()).increment(0);
+    }
 }
 
 /// A connection was accepted.

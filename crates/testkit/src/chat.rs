@@ -503,7 +503,8 @@ impl Chat {
     /// The operating system refuses.
     pub async fn reset_connection(&mut self) {
         self.take_arrived();
-        self.link().reset().expect("a socket takes its options");
+        let link = self.link.as_mut().expect("the link is taken on drop only");
+        link.reset().await.expect("a socket takes its options");
         self.ended.get_or_insert(EndingKind::CutByTest);
     }
 

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::capture::Tap;
 use crate::recording::{Direction, EndingKind, FrameKind};
@@ -119,7 +120,9 @@ pub(crate) struct Link {
     pub(crate) arrivals: mpsc::UnboundedReceiver<Arrival>,
     reading: watch::Sender<bool>,
     ending: CancellationToken,
-    cutter: std::net::TcpStream,
+    tasks: TaskTracker,
+    /// A further handle on the socket; gone once the connection was reset.
+    cutter: Option<std::net::TcpStream>,
 }
 
 /// The parts of a request for an upgrade.
@@ -184,12 +187,13 @@ impl Link {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let (reading, may_read) = watch::channel(true);
         let ending = CancellationToken::new();
-        tokio::spawn(
+        let tasks = TaskTracker::new();
+        tasks.spawn(
             ending
                 .clone()
                 .run_until_cancelled_owned(write_frames(sink, to_send, tap.clone())),
         );
-        tokio::spawn(
+        tasks.spawn(
             ending
                 .clone()
                 .run_until_cancelled_owned(read_frames(source, may_read, arrived, tap.clone())),
@@ -200,7 +204,8 @@ impl Link {
             arrivals,
             reading,
             ending,
-            cutter,
+            tasks,
+            cutter: Some(cutter),
         })
     }
 
@@ -218,16 +223,21 @@ impl Link {
     /// Ends the TCP connection without a close frame.
     pub(crate) fn cut(&self) {
         self.tap.ended(EndingKind::CutByTest);
-        self.cutter.shutdown(std::net::Shutdown::Both).ok();
+        if let Some(cutter) = &self.cutter {
+            cutter.shutdown(std::net::Shutdown::Both).ok();
+        }
         self.ending.cancel();
     }
 
-    /// Ends the TCP connection with a reset.
-    pub(crate) fn reset(&self) -> io::Result<()> {
+    /// Ends the TCP connection with a reset, which goes out when the last handle on the socket is closed.
+    pub(crate) async fn reset(&mut self) -> io::Result<()> {
         self.tap.ended(EndingKind::CutByTest);
-        let clone = self.cutter.try_clone()?;
-        TcpStream::from_std(clone)?.set_zero_linger()?;
+        if let Some(cutter) = self.cutter.take() {
+            TcpStream::from_std(cutter)?.set_zero_linger()?;
+        }
         self.ending.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
         Ok(())
     }
 }

@@ -1,11 +1,14 @@
-//! A socket that remembers when its peer was last heard.
+//! A socket that remembers when its peer was last heard, and what headers its frames had.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use kingsguard_protocol::CloseCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use super::headers::FrameHeaders;
 
 /// Notes the time of every read that brought bytes. The WebSocket library does not tell of fragments, and a peer that
 /// sends one large message slowly is alive (CON-2).
@@ -13,6 +16,7 @@ use tokio::time::Instant;
 pub struct Observed<S> {
     inner: S,
     heard_at: Instant,
+    headers: FrameHeaders,
 }
 
 impl<S> Observed<S> {
@@ -21,7 +25,13 @@ impl<S> Observed<S> {
         Self {
             inner,
             heard_at: Instant::now(),
+            headers: FrameHeaders::default(),
         }
+    }
+
+    /// The close code of the first header that was a breach, before the rest of its frame or message came.
+    pub fn breach(&self) -> Option<CloseCode> {
+        self.headers.breach()
     }
 
     /// When the peer was last heard.
@@ -34,8 +44,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
             self.heard_at = Instant::now();
+            self.headers.pass(bytes);
         }
         polled
     }

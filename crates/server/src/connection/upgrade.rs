@@ -96,7 +96,7 @@ async fn admit(app: &App, peer: SocketAddr, head: &Parts) -> Result<Admitted, Re
         carrier::credential(&head.headers, &head.uri)?.ok_or_else(|| ApiError::new(ErrorCode::AuthRequired))?;
     let mut identity = app.auth.judge(&carried.credential).await?;
     let accept_key = judge_handshake(head.version, &head.headers)?;
-    let place = app.limiter.connection(&identity.user_id, peer.ip())?;
+    let place = app.limiter.place(&identity.user_id, peer.ip()).await?;
     if let Credential::Ticket(_) = &carried.credential {
         identity = app.auth.spend(&carried.credential).await?;
     }

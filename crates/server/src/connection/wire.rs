@@ -194,7 +194,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Moved> {
         loop {
             let ending = match Pin::new(&mut self.socket).poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => match self.socket.get_ref().breach() {
+                    Some(code) => Ending::Breach(code, "breach of RFC 6455, or binary data"),
+                    None => return Poll::Pending,
+                },
                 Poll::Ready(Some(Ok(Message::Text(text)))) => return Poll::Ready(Moved::Text(text)),
                 // The next read writes the pong.
                 Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,

@@ -45,7 +45,7 @@ pub(super) async fn follow(
     let resume = last_event_id(request.headers());
     app.threads.get(&identity.user_id, &thread_id).await?;
     // A stream is held like a connection and takes its place among them.
-    let place = app.limiter.connection(&identity.user_id, address.0)?;
+    let place = app.limiter.place(&identity.user_id, address.0).await?;
     // Spent when nothing can be refused any more (AUTH-4).
     let identity = app.auth.spend(&credential).await?;
 

@@ -299,6 +299,17 @@ fn judge_followers(reading: &Reading<'_>, judgement: &mut Judgement) {
     }
 }
 
+/// After which event a connection asked to go on with a thread, by the newest request before `at_us`.
+fn asked_after(connection: &ConnectionReading<'_>, thread: &str, at_us: u64) -> Option<u64> {
+    connection
+        .sent()
+        .filter(|frame| frame.at_us() <= at_us)
+        .flat_map(Frame::resume_points)
+        .filter(|(resumed, _, _)| *resumed == thread)
+        .map(|(_, _, after)| after)
+        .last()
+}
+
 fn laggards<'a>(reading: &'a Reading<'a>) -> Vec<Laggard<'a>> {
     let mut newest: BTreeMap<&str, (u64, u64, Place)> = BTreeMap::new();
     for ((thread, _), log) in &thread_logs(reading) {
@@ -312,9 +323,10 @@ fn laggards<'a>(reading: &'a Reading<'a>) -> Vec<Laggard<'a>> {
         let mut has: BTreeMap<&str, u64> = BTreeMap::new();
         for frame in connection.texts() {
             for position in frame.positions() {
-                // A refused or live position counts as seen: what lies before it is not owed.
+                // What lies before where it goes on is not owed.
                 let seen = if position.recovered {
-                    position.oldest_seq.saturating_sub(1)
+                    let asked = asked_after(connection, position.thread, frame.at_us());
+                    asked.unwrap_or(position.oldest_seq.saturating_sub(1))
                 } else {
                     position.last_seq
                 };
