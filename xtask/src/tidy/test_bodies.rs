@@ -13,6 +13,7 @@ const CLAIMS: &[&str] = &[
     "unreachable!",
     ".expect(",
     "expect_err(",
+    ".expect_error(", // of the kit: exactly this error code, or the test fails
     "snapshot!",
     "check!(",
     "bail!(",
