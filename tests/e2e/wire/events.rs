@@ -96,10 +96,12 @@ async fn tool_events_say_what_a_tool_was_given_why_and_what_it_found() {
             let run = chat.ask("What did I spend?").await;
 
             let names: Vec<String> = run.tools().into_iter().map(|tool| tool.executing.tool_name).collect();
-            assert_eq!(
-                names,
-                ["check_data", "spend_by_model", "spend_by_feature", "write_report"]
-            );
+            assert_eq!(names.len(), 4, "{names:?}");
+            assert_eq!((names[0].as_str(), names[3].as_str()), ("check_data", "write_report"));
+            // The two between work at the same time, so either may begin.
+            let mut between = names[1..3].to_vec();
+            between.sort();
+            assert_eq!(between, ["spend_by_feature", "spend_by_model"]);
             let spend = &run.tools_named("spend_by_model")[0];
             assert_eq!(
                 Value::Object(spend.executing.parameters.clone()),

@@ -10,6 +10,7 @@ use pretty_assertions::assert_eq;
 async fn a_slow_reader_is_closed_delays_nobody_and_gets_everything_by_resume() {
     TestContext::own(case!("SEQ-7", "SEQ-3", "ERR-2"))
         .with_setting("KINGSGUARD_QUEUE_FRAMES_MAX", 64)
+        .with_setting("KINGSGUARD_MESSAGE_BYTES_MAX", 65_536)
         .with_setting("KINGSGUARD_QUEUE_BYTES_MAX", 262_144)
         .with_setting("KINGSGUARD_MESSAGES_PER_MINUTE_MAX", 10_000)
         .with_setting("KINGSGUARD_MESSAGES_BURST_MAX", 10_000)
