@@ -48,9 +48,12 @@ fn field(name: &str, value: &Value) -> Value {
     }
 }
 
+/// Whether a text is an id of one kind.
+type IsId = fn(&str) -> bool;
+
 /// What a well-formed id of the contract is shown as.
 fn id_kind(text: &str) -> Option<&'static str> {
-    let kinds: [(&str, fn(&str) -> bool); 7] = [
+    let kinds: [(&str, IsId); 7] = [
         ("user_", |text| UserId::from(text).is_well_formed()),
         ("thread_", |text| ThreadId::from(text).is_well_formed()),
         ("run_", |text| RunId::from(text).is_well_formed()),

@@ -25,7 +25,7 @@ async fn a_slow_reader_is_closed_delays_nobody_and_gets_everything_by_resume() {
             let mut slow = ada.open().await;
             slow.handshake_with(Some(&thread_id), Vec::new()).await;
             slow.ask("Hello").await;
-            let limits = serde_json::to_value(&slow.established().limits).expect("limits are JSON");
+            let limits = serde_json::to_value(slow.established().limits).expect("limits are JSON");
             assert_eq!(
                 (&limits["queue_frames_max"], &limits["queue_bytes_max"]),
                 (&json!(64), &json!(262_144))

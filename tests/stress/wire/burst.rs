@@ -10,7 +10,7 @@ async fn a_burst_of_messages_is_accepted_up_to_the_stated_limit_and_then_refused
             ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);
             let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
             let (mut adas, mut bobs) = (ada.connect().await, bob.connect().await);
-            let limits = adas.established().limits.clone();
+            let limits = adas.established().limits;
             let limits = serde_json::to_value(limits).expect("limits are JSON");
             let burst = usize::try_from(limits["messages_burst_max"].as_u64().expect("stated")).expect("small");
             let mut asked = Vec::new();
