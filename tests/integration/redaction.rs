@@ -36,7 +36,7 @@ fn field(name: &str, value: &Value) -> Value {
             );
             json!("[time]")
         }
-        ("duration_ms" | "retry_after_ms" | "latency_ms", Value::Number(number)) => {
+        ("duration_ms" | "tool_duration_ms" | "retry_after_ms" | "latency_ms", Value::Number(number)) => {
             assert!(number.is_u64(), "`{name}` is a count of milliseconds, not {number}");
             json!("[milliseconds]")
         }

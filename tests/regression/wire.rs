@@ -185,15 +185,12 @@ async fn a_misspelt_type_is_not_met_with_silence() {
 async fn a_stranger_never_gets_as_far_as_a_web_socket() {
     TestContext::wire(case!("AUTH-1"))
         .run(async |ctx| {
-            for options in [
-                ConnectOptions::default(),
-                ConnectOptions::default().with_protocol("jwt.nonsense"),
+            let nonsense = ConnectOptions::default().with_protocol("jwt.nonsense");
+            for (options, code) in [
+                (ConnectOptions::default(), ErrorCode::AuthRequired),
+                (nonsense, ErrorCode::AuthTokenInvalid),
             ] {
-                let refused = ctx
-                    .try_open(options)
-                    .await
-                    .expect_err("no upgrade without a credential");
-                assert_eq!(refused.status, 401);
+                let refused = ctx.refused(options, code).await;
                 let body: Value = serde_json::from_slice(&refused.body).expect("a JSON error body");
                 assert_eq!(body["recovery"], "reauthenticate");
             }

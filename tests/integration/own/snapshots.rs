@@ -26,6 +26,15 @@ async fn answer(chat: &mut Chat, body: impl Into<ClientBody>) -> Value {
     json_answer(chat, &message_id).await
 }
 
+/// Waits for the tool that goes on until the run is stopped: what came before is the same in every run.
+async fn until_it_watches(chat: &mut Chat) {
+    chat.expect_event(
+        "the tool that watches",
+        |event| matches!(&event.body, EventBody::ToolExecuting(tool) if tool.tool_name == "watch_usage"),
+    )
+    .await;
+}
+
 async fn json_answer(chat: &mut Chat, message_id: &MessageId) -> Value {
     let wanted = json!(message_id);
     chat.expect("the answer", |frame| {
@@ -65,10 +74,7 @@ async fn control_frames_look_as_reviewed() {
                 .as_str()
                 .expect("a run")
                 .into();
-            chat.expect_event("agent_started", |event| {
-                matches!(event.body, EventBody::AgentStarted(_))
-            })
-            .await;
+            until_it_watches(&mut chat).await;
             frames.push(
                 answer(
                     &mut chat,
@@ -84,6 +90,7 @@ async fn control_frames_look_as_reviewed() {
             })
             .await;
             chat.until_completed(&run).await;
+            let run = chat.ask("How can I spend less?").await.run_id().clone();
 
             frames.push(answer(&mut chat, Ping {}).await);
             frames.push(answer(&mut chat, Heartbeat {}).await);
@@ -175,8 +182,7 @@ async fn events_of_a_run_without_data_look_as_reviewed() {
             let mut events: Vec<Value> = run.frames().iter().map(Frame::json).collect();
             let message_id = chat.say("Watch my usage for 20 seconds").await;
             let accepted = chat.accepted(&message_id).await;
-            chat.expect_event("the tool", |event| matches!(event.body, EventBody::ToolExecuting(_)))
-                .await;
+            until_it_watches(&mut chat).await;
             chat.send(StopAgent {
                 run_id: accepted.run_id.clone(),
                 reason: Some("enough".into()),
