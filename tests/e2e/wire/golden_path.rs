@@ -77,6 +77,9 @@ async fn golden_path_a_new_user_brings_records_asks_and_receives_the_five_events
     .await;
 }
 
+/// What is asked, the topic that is understood, and the tools with the figures that they must find.
+type Question<'a> = (&'a str, &'a str, Vec<(&'a str, Value)>);
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn golden_path_every_figure_equals_the_one_computed_from_the_same_csv(#[values(2, 3, 4)] seed: u64) {
@@ -85,7 +88,7 @@ async fn golden_path_every_figure_equals_the_one_computed_from_the_same_csv(#[va
             let (ada, expected) = customer(ctx, "ada", seed, 150 + 250 * usize::try_from(seed).expect("small")).await;
             let mut chat = ada.connect().await;
             let whole_time = json!({ "from": null, "to": null });
-            let questions: [(&str, &str, Vec<(&str, Value)>); 8] = [
+            let questions: [Question; 8] = [
                 (
                     SPEND_LESS,
                     "save",
