@@ -45,7 +45,7 @@ struct Head<'a> {
 }
 
 impl EventDraft {
-    /// Makes an event now.
+    /// Makes an event that happened at `made_at`, which is now.
     ///
     /// # Errors
     /// A value in the body cannot be written as JSON.
@@ -54,6 +54,7 @@ impl EventDraft {
         agent_name: &str,
         correlation_id: &MessageId,
         body: &EventBody,
+        made_at: Timestamp,
         end: Option<NewRunEnd>,
     ) -> Result<Self, serde_json::Error> {
         let event_id = EventId::generate();
@@ -71,7 +72,7 @@ impl EventDraft {
             origin,
             event_id,
             event_type: body.event_type(),
-            made_at: Timestamp::now(),
+            made_at,
             handed_in: Instant::now(),
             head,
             end,
@@ -113,7 +114,8 @@ mod tests {
             total_steps: None,
             progress: Some(0.5),
         });
-        let draft = EventDraft::new(origin.clone(), "triage", &cause, &body, None).expect("it is plain JSON");
+        let draft =
+            EventDraft::new(origin.clone(), "triage", &cause, &body, Timestamp::now(), None).expect("it is plain JSON");
         let timestamp = draft.made_at;
         let read: Event = serde_json::from_str(&draft.frame(7, timestamp)).expect("the frame reads as an event");
         let header = EventHeader {

@@ -61,6 +61,30 @@ impl State {
         }
     }
 
+    /// Sets the duration of what an event closes from the very instants that the two events carry, so that they agree
+    /// however busy the machine is (ORD-7).
+    fn measure(&self, agent_name: &str, body: &mut EventBody, at: Timestamp) {
+        match body {
+            EventBody::ToolCompleted(tool) => {
+                if let Some(open) = self.tools.iter().find(|open| open.execution_id == tool.execution_id) {
+                    tool.duration_ms = ms_between(open.since, at);
+                }
+            }
+            EventBody::SubagentCompleted(step) => {
+                let open = |open: &&OpenSubagent| {
+                    (open.agent_name.as_str(), open.step_number) == (agent_name, step.step_number)
+                };
+                if let Some(open) = self.subagents.iter().find(open) {
+                    step.duration_ms = ms_between(open.since, at);
+                }
+            }
+            EventBody::AgentCompleted(run) => {
+                run.duration_ms = self.started_at.map_or(0, |started| ms_between(started, at));
+            }
+            _ => {}
+        }
+    }
+
     /// Keeps account of what an event opens and closes.
     fn observe(&mut self, agent_name: &str, body: &EventBody, at: Timestamp) {
         match body {
@@ -136,7 +160,7 @@ impl RunSink {
         &self,
         agent_name: &str,
         cause: &MessageId,
-        body: EventBody,
+        mut body: EventBody,
         end: Option<NewRunEnd>,
     ) -> Result<Timestamp, SinkError> {
         let place = self.bridge.place().await.map_err(|error| self.refused(error))?;
@@ -147,9 +171,11 @@ impl RunSink {
             if state.ended || !state.is_open(agent_name, &body) {
                 return Err(SinkError::RunEnded);
             }
-            let draft = EventDraft::new(self.origin.clone(), agent_name, cause, &body, end)
+            let made_at = Timestamp::now();
+            state.measure(agent_name, &mut body, made_at);
+            let draft = EventDraft::new(self.origin.clone(), agent_name, cause, &body, made_at, end)
                 .map_err(|_| self.refused(AppendError::Unwritable))?;
-            state.observe(agent_name, &body, draft.made_at);
+            state.observe(agent_name, &body, made_at);
             state.spoke_at = Instant::now();
             place.submit(draft)
         };
