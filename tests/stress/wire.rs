@@ -3,3 +3,4 @@
 mod burst;
 mod churn;
 mod crowd;
+mod import;

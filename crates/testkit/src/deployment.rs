@@ -46,17 +46,9 @@ impl Deployment {
         let name = stack.unique_name();
         std::fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
         let database_url = stack.create_database(&name).await?;
-        let (database_url, redis_url) = match &stack.backend {
-            BackendKind::Process => (database_url, stack.redis_url.clone()),
-            BackendKind::Container {
-                postgres_url,
-                redis_url,
-                ..
-            } => (with_database(postgres_url, &name), redis_url.clone()),
-        };
         let mut settings = test_settings();
         settings.insert("KINGSGUARD_DATABASE_URL".into(), database_url);
-        settings.insert("KINGSGUARD_REDIS_URL".into(), redis_url);
+        settings.insert("KINGSGUARD_REDIS_URL".into(), stack.redis_url.clone());
         settings.insert("KINGSGUARD_REDIS_PREFIX".into(), name.clone());
         settings.extend(chosen.clone());
         Ok(Self {
@@ -121,9 +113,9 @@ impl Deployment {
             bail!("node {index} runs already");
         }
         let mut settings = node.settings.clone();
+        settings.insert("KINGSGUARD_LISTEN".into(), format!("127.0.0.1:{}", node.port));
         node.body = Some(match &stack.backend {
             BackendKind::Process => {
-                settings.insert("KINGSGUARD_LISTEN".into(), format!("127.0.0.1:{}", node.port));
                 let binary = server_binary()?;
                 Body::Process(Box::new(Running::start(Launch {
                     name: "kingsguard-server",
@@ -134,10 +126,8 @@ impl Deployment {
                     user: None,
                 })?))
             }
-            BackendKind::Container {
-                image, network, binary, ..
-            } => {
-                let container = BackendContainer::new(image, network, &stack.suite_run, node.port, settings);
+            BackendKind::Container { image, binary } => {
+                let container = BackendContainer::new(image, &stack.suite_run, settings);
                 Body::Container(Box::new(match binary {
                     Some(binary) => container.with_binary(binary),
                     None => container,

@@ -357,8 +357,10 @@ mod tests {
         #[test]
         fn a_frame_reads_back_as_it_was_made(
             is_final: bool, reserved in 0u8..8, opcode in 0u8..16, masked: bool,
-            payload in proptest::collection::vec(any::<u8>(), 0..70_000),
+            first: u8, bytes in prop_oneof![0usize..300, 65_530usize..65_540],
         ) {
+            // Every length that is written in another way, around its bounds; the content only has to differ by place.
+            let payload: Vec<u8> = (0..bytes).map(|place| first.wrapping_add(place as u8)).collect();
             let frame = RawFrame {
                 is_final, reserved, opcode, mask: masked.then_some([1, 2, 3, 4]), payload: payload.clone(), stated_length: None,
             };

@@ -37,16 +37,10 @@ pub struct Stack {
 pub enum BackendKind {
     /// A process of the server's binary.
     Process,
-    /// A container of this image; services have other addresses inside of the container network.
+    /// A container of this image, on the machine's own network.
     Container {
         /// The backend's image.
         image: String,
-        /// The network that all containers of the stack share.
-        network: String,
-        /// Postgres, as containers see it.
-        postgres_url: String,
-        /// Redis, as containers see it.
-        redis_url: String,
         /// A newer binary than the image holds, which is put in its place.
         binary: Option<PathBuf>,
     },

@@ -87,7 +87,7 @@ async fn logins_of_an_address_are_limited() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_frames_is_refused_and_then_closed_with_4429() {
-    TestContext::own(case!("LIM-1", "SEC-3", "ERR-1", "ERR-2"))
+    TestContext::own(case!("LIM-1", "SEC-3", "ERR-2"))
         .with_setting("KINGSGUARD_FRAMES_PER_SECOND_MAX", 100)
         .with_setting("KINGSGUARD_RATE_LIMITED_MAX", 10)
         .run(async |ctx| {

@@ -14,7 +14,7 @@ use testcontainers::bollard::models::PortBinding;
 use testcontainers::bollard::query_parameters::{
     CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
-use testcontainers::core::{AccessMode, ContainerPort, IntoContainerPort as _, Mount, WaitFor};
+use testcontainers::core::{AccessMode, IntoContainerPort as _, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 use tokio::time::Instant;
@@ -31,9 +31,6 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 
 /// How often a state that nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Where the backend listens inside of its container.
-const BACKEND_PORT: u16 = 8080;
 
 /// The images of Postgres: what `cargo xtask images` builds where no registry can be reached, then the official one.
 const POSTGRES_IMAGES: [&str; 2] = ["kingsguard/postgres:local", "postgres:15.14-bookworm"];
@@ -118,14 +115,17 @@ async fn one_of(docker: &Docker, variable: &str, known: &[&str]) -> Result<Strin
     )
 }
 
-fn request(image: &str, suite_run: &str, inside: u16, published: u16) -> ContainerRequest<GenericImage> {
+fn labelled(image: &str, suite_run: &str) -> ContainerRequest<GenericImage> {
     let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
-    let key = format!("{inside}/tcp");
     GenericImage::new(name, tag)
-        .with_exposed_port(ContainerPort::Tcp(inside))
         .with_wait_for(WaitFor::Nothing)
         .with_label(LABEL, suite_run)
         .with_startup_timeout(START_DEADLINE)
+}
+
+fn service(image: &str, suite_run: &str, inside: u16, published: u16) -> ContainerRequest<GenericImage> {
+    let key = format!("{inside}/tcp");
+    labelled(image, suite_run)
         .with_network("bridge")
         .with_mapped_port(published, inside.tcp())
         // The crate publishes on every address of the machine; nothing here is meant for others.
@@ -192,7 +192,7 @@ impl Services {
         let images = Images::find().await.context("services as containers")?;
         let password = format!("{:032x}", rand::random::<u128>());
         let (postgres_port, redis_port) = (free_port()?, free_port()?);
-        let postgres = request(&images.postgres, suite_run, 5432, postgres_port)
+        let postgres = service(&images.postgres, suite_run, 5432, postgres_port)
             .with_env_var("POSTGRES_USER", "kingsguard")
             .with_env_var("POSTGRES_PASSWORD", &password)
             .with_env_var("POSTGRES_DB", "postgres")
@@ -208,7 +208,7 @@ impl Services {
                 "autovacuum=off",
             ])
             .start();
-        let redis = request(&images.redis, suite_run, 6379, redis_port)
+        let redis = service(&images.redis, suite_run, 6379, redis_port)
             .with_cmd([
                 "redis-server",
                 "--save",
@@ -230,19 +230,8 @@ impl Services {
         })
         .await?;
         wait_until(&redis, "Redis", || ping_redis(&redis_url)).await?;
-        let postgres_ip = postgres
-            .get_bridge_ip_address()
-            .await
-            .context("asking for the address of Postgres")?;
-        let redis_ip = redis
-            .get_bridge_ip_address()
-            .await
-            .context("asking for the address of Redis")?;
         let backend = BackendKind::Container {
             image: images.server.clone(),
-            network: "bridge".to_owned(),
-            postgres_url: format!("postgres://kingsguard:{password}@{postgres_ip}:5432/postgres"),
-            redis_url: format!("redis://{redis_ip}:6379/"),
             binary: newer_binary(&images.server).await?,
         };
         Ok(Self {
@@ -302,12 +291,13 @@ pub struct BackendContainer {
 impl BackendContainer {
     /// Describes the container; [`BackendContainer::start`] starts it.
     #[must_use]
-    pub fn new(image: &str, network: &str, suite_run: &str, port: u16, settings: BTreeMap<String, String>) -> Self {
-        let mut request = request(image, suite_run, BACKEND_PORT, port).with_network(network);
+    pub fn new(image: &str, suite_run: &str, settings: BTreeMap<String, String>) -> Self {
+        // On the machine's own network the backend listens on loopback as a process does, and reaches what the test
+        // itself serves there: a scripted model, a gate before Postgres.
+        let mut request = labelled(image, suite_run).with_network("host");
         for (name, value) in settings {
             request = request.with_env_var(name, value);
         }
-        let request = request.with_env_var("KINGSGUARD_LISTEN", format!("0.0.0.0:{BACKEND_PORT}"));
         Self {
             request: Some(request),
             container: None,
