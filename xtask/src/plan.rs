@@ -16,6 +16,8 @@ pub struct Plan {
     /// Of the whole run without building; the largest of the selections asked, none when only categories were.
     pub budget: Option<Duration>,
     pub goal: Option<Duration>,
+    /// Of the categories only what this filterset keeps; none when something else was asked, too.
+    pub only: Option<&'static str>,
 }
 
 /// Categories that run in one invocation of nextest, because nothing separates them.
@@ -64,7 +66,12 @@ impl Plan {
         if names.iter().any(|name| category::category(name).is_some()) {
             (budget, goal) = (None, None);
         }
+        let only = match names {
+            [name] => category::selection(name).and_then(|selection| selection.only),
+            _ => None,
+        };
         Ok(Self {
+            only,
             asked: names.to_vec(),
             waves: waves(chosen),
             repeat,
@@ -192,8 +199,8 @@ mod tests {
     #[test]
     fn what_a_category_depends_on_runs_first() {
         assert_eq!(
-            names(&plan(&["e2e"], true)),
-            [vec!["unit"], vec!["integration"], vec!["e2e"]]
+            names(&plan(&["stress"], true)),
+            [vec!["unit"], vec!["integration"], vec!["stress"]]
         );
     }
 
@@ -206,7 +213,7 @@ mod tests {
     fn categories_that_nothing_separates_share_a_wave() {
         assert_eq!(
             names(&plan(&["mission-critical"], true)),
-            [vec!["unit"], vec!["integration", "regression"], vec!["e2e"]]
+            [vec!["unit"], vec!["integration", "regression", "e2e"]]
         );
     }
 

@@ -178,7 +178,7 @@ impl SuiteRun<'_> {
 
     /// Tests that vanished from a binary (a file that no `mod` names any more) are found here, where binaries speak.
     fn compare_with_inventory(&mut self, listed: &[Listed]) -> Result<()> {
-        if self.args.pattern.is_some() {
+        if self.args.pattern.is_some() || self.plan.only.is_some() {
             // A pattern keeps whole binaries out of nextest's list.
             return Ok(());
         }
@@ -197,6 +197,10 @@ impl SuiteRun<'_> {
             .map(|category| format!("({})", category.filterset()))
             .collect::<Vec<_>>()
             .join(" + ");
+        let chosen = match self.plan.only {
+            None => chosen,
+            Some(only) => format!("({chosen}) & ({only})"),
+        };
         match &self.args.pattern {
             None => chosen,
             Some(pattern) if pattern.contains('(') => format!("({chosen}) & ({pattern})"),
