@@ -101,6 +101,8 @@ async fn repeats_sent_at_once_start_one_run() {
 async fn a_repeat_is_recognised_before_any_limit_is_judged() {
     TestContext::wire(case!("SEQ-8", "LIM-1", "ERR-1"))
         .run(async |ctx| {
+            // A burst is no normal load: TIM-1 is not judged here.
+            ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
             let first = chat.ask("What did I spend?").await;
