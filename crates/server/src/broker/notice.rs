@@ -1,6 +1,6 @@
 //! What nodes tell each other.
 
-use kingsguard_protocol::{ConnectionId, MessageId, RunId, ThreadId, UserId};
+use kingsguard_protocol::{ConnectionId, ThreadId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,15 +39,6 @@ pub enum Notice {
         except: Option<ConnectionId>,
         /// The frame.
         frame: Box<RawValue>,
-    },
-    /// A run is to be stopped by whichever node executes it.
-    StopRun {
-        /// The run.
-        run_id: RunId,
-        /// Why, for people.
-        reason: String,
-        /// The `message_id` of the `stop_agent`.
-        cause: MessageId,
     },
     /// A token family was revoked (AUTH-6).
     Revoked {
