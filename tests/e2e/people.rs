@@ -58,3 +58,26 @@ pub fn log_of(run: &RunView) -> Vec<(u64, String)> {
         .filter_map(|frame| Some((frame.event()?.header.seq, frame.text().to_owned())))
         .collect()
 }
+
+/// The run of a connection that ended is found whole over another.
+pub async fn finds_whole(again: &mut Chat, earlier: &mut Chat, run_id: &RunId) {
+    let rest = again.until_completed(run_id).await;
+    assert_eq!(
+        rest.completed().status,
+        RunStatus::Completed,
+        "a run outlives its connection"
+    );
+    let of_run = |frame: &&Frame| frame.event().is_some_and(|event| event.header.run_id == *run_id);
+    let seqs: Vec<u64> = earlier
+        .unclaimed()
+        .iter()
+        .filter(of_run)
+        .chain(rest.frames())
+        .filter_map(|frame| Some(frame.event()?.header.seq))
+        .collect();
+    assert_eq!(
+        seqs,
+        (1..=seqs.len() as u64).collect::<Vec<_>>(),
+        "each once, before and after"
+    );
+}

@@ -6,6 +6,7 @@ mod credentials;
 mod frames;
 mod handshake;
 mod hostile;
+mod hostile_ids;
 mod http;
 mod idempotence;
 mod limits;

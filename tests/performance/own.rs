@@ -2,3 +2,6 @@
 
 mod bare_loop;
 mod events;
+mod idle;
+mod listener;
+mod listings;

@@ -1,4 +1,5 @@
 //! unit: what needs neither a backend nor a service. The validators' own tests stand beside them; here they judge what was
 //! really recorded and stored, as `replay` does.
 
+mod resume_model;
 mod stored_recordings;

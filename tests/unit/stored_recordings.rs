@@ -8,6 +8,8 @@ use pretty_assertions::assert_eq;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+kingsguard_testkit::covers!("KIT-6", "KIT-4");
+
 /// One user brings records, asks one question, reads the answer and leaves.
 const QUESTION_AND_ANSWER: &str = include_str!("recordings/question_and_answer.jsonl");
 

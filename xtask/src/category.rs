@@ -135,7 +135,7 @@ pub const CATEGORIES: &[Category] = &[
         summary: "one part of the contract at a time, over real sockets against real Postgres and Redis",
         priority: Priority::Critical,
         depends_on: &["unit"],
-        conflicts_with: &["stress", "performance"],
+        conflicts_with: &["stress", "chaos", "performance"],
         needs: Needs::Stack,
         build: Build::Debug,
         budget: Duration::from_secs(240),
@@ -146,7 +146,7 @@ pub const CATEGORIES: &[Category] = &[
         summary: "every fault found once, so that it is not found twice",
         priority: Priority::High,
         depends_on: &["unit"],
-        conflicts_with: &["stress", "performance"],
+        conflicts_with: &["stress", "chaos", "performance"],
         needs: Needs::Stack,
         build: Build::Debug,
         budget: Duration::from_secs(120),
@@ -157,7 +157,7 @@ pub const CATEGORIES: &[Category] = &[
         summary: "whole journeys of a user: register, connect, ask, watch the five events, come back",
         priority: Priority::High,
         depends_on: &["unit"],
-        conflicts_with: &["stress", "performance"],
+        conflicts_with: &["stress", "chaos", "performance"],
         needs: Needs::Stack,
         build: Build::Debug,
         budget: Duration::from_secs(240),
@@ -168,18 +168,30 @@ pub const CATEGORIES: &[Category] = &[
         summary: "many users at once, bounds reached on purpose; exactness must survive",
         priority: Priority::Medium,
         depends_on: &["integration"],
-        conflicts_with: &["integration", "regression", "e2e", "performance"],
+        conflicts_with: &["integration", "regression", "e2e", "chaos", "performance"],
         needs: Needs::Stack,
         build: Build::Debug,
         budget: Duration::from_secs(600),
         runs: &[Source::Suite("stress")],
     },
     Category {
+        name: "chaos",
+        summary: "services that die and come back by seed, and what every client saw meanwhile: nothing lost, doubled, leaked",
+        priority: Priority::Medium,
+        depends_on: &["unit"],
+        conflicts_with: &["integration", "regression", "e2e", "stress", "performance"],
+        needs: Needs::Stack,
+        build: Build::Debug,
+        // For what comes before the first seed; each seed adds its own.
+        budget: Duration::from_secs(120),
+        runs: &[Source::Suite("chaos")],
+    },
+    Category {
         name: "performance",
         summary: "figures: latency and throughput, of an optimised build, beside a yardstick of the same machine",
         priority: Priority::Low,
         depends_on: &["integration"],
-        conflicts_with: &["integration", "regression", "e2e", "stress"],
+        conflicts_with: &["integration", "regression", "e2e", "stress", "chaos"],
         needs: Needs::Stack,
         build: Build::Release,
         budget: Duration::from_secs(600),
@@ -194,7 +206,7 @@ pub struct Selection {
     /// The question that it answers.
     pub summary: &'static str,
     pub categories: &'static [&'static str],
-    /// Of these categories only what this filterset of nextest keeps.
+    /// Of these categories only what this filterset of nextest keeps; then without what they depend on.
     pub only: Option<&'static str>,
     /// What a built workspace on two cores is expected to stay under; shown, and a remark when missed.
     pub goal: Duration,
@@ -202,7 +214,12 @@ pub struct Selection {
     pub budget: Duration,
     /// How often everything runs, each time with another seed.
     pub repeat: u32,
+    /// Seeds of chaos in each of these.
+    pub chaos_seeds: u64,
 }
+
+/// Seeds of chaos where nobody asked for a number: enough to see that all its parts work together.
+pub const CHAOS_SEEDS: u64 = 4;
 
 pub const SELECTIONS: &[Selection] = &[
     Selection {
@@ -213,6 +230,7 @@ pub const SELECTIONS: &[Selection] = &[
         goal: Duration::from_secs(60),
         budget: Duration::from_secs(600),
         repeat: 1,
+        chaos_seeds: CHAOS_SEEDS,
     },
     Selection {
         name: "quick",
@@ -223,33 +241,53 @@ pub const SELECTIONS: &[Selection] = &[
         goal: Duration::from_secs(5),
         budget: Duration::from_secs(60),
         repeat: 1,
+        chaos_seeds: CHAOS_SEEDS,
     },
     Selection {
         name: "golden-path",
         summary: "can a user talk to an agent and get the right answer?",
-        categories: &["unit", "integration", "e2e"],
-        only: None,
-        goal: Duration::from_secs(60),
-        budget: Duration::from_secs(600),
+        categories: &["e2e"],
+        only: Some("test(/^wire::(golden_path|content|events|stopping|sufficiency|turns)::/)"),
+        goal: Duration::from_secs(30),
+        budget: Duration::from_secs(300),
         repeat: 1,
+        chaos_seeds: CHAOS_SEEDS,
     },
     Selection {
         name: "nightly",
-        summary: "does it hold three times over, with three seeds?",
-        categories: &["unit", "integration", "regression", "e2e", "stress", "performance"],
+        summary: "does it hold three times over, with three seeds, and through 2,100 seeds of chaos?",
+        categories: &[
+            "unit",
+            "integration",
+            "regression",
+            "e2e",
+            "stress",
+            "chaos",
+            "performance",
+        ],
         only: None,
-        goal: Duration::from_secs(15 * 60),
-        budget: Duration::from_secs(60 * 60),
+        goal: Duration::from_secs(50 * 60),
+        budget: Duration::from_secs(100 * 60),
         repeat: 3,
+        chaos_seeds: 700,
     },
     Selection {
         name: "all",
         summary: "everything once",
-        categories: &["unit", "integration", "regression", "e2e", "stress", "performance"],
+        categories: &[
+            "unit",
+            "integration",
+            "regression",
+            "e2e",
+            "stress",
+            "chaos",
+            "performance",
+        ],
         only: None,
         goal: Duration::from_secs(5 * 60),
         budget: Duration::from_secs(25 * 60),
         repeat: 1,
+        chaos_seeds: CHAOS_SEEDS,
     },
 ];
 
@@ -270,6 +308,8 @@ pub fn category_of(package: &str, kind: &str, binary: &str) -> Option<&'static C
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    kingsguard_report::covers!("RUN-2");
 
     #[test]
     fn every_name_in_the_table_is_a_row_of_it() {
@@ -338,6 +378,7 @@ mod tests {
             (SUITES, "test", "integration"),
             (SUITES, "test", "e2e"),
             (SUITES, "test", "stress"),
+            (SUITES, "test", "chaos"),
             (SUITES, "test", "regression"),
             (SUITES, "test", "performance"),
         ];

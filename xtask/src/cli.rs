@@ -14,7 +14,7 @@ pub struct Cli {
 pub enum Command {
     /// Run categories or selections, with what they depend on first
     #[command(after_help = after_help())]
-    Test(TestArgs),
+    Test(Box<TestArgs>),
     /// Show all categories and selections
     List {
         /// For programs
@@ -45,6 +45,8 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// The suite against backends that are wrong on purpose: each must be caught, by the clause that it breaks
+    Sabotage(SabotageArgs),
     /// Checks that need no test run
     Tidy {
         /// Write the generated parts instead of comparing them
@@ -87,6 +89,15 @@ pub struct TestArgs {
     /// Source of all randomness; a random one by default, and always printed
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Seeds of chaos, counted up from --seed; each is one test
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub seeds: Option<u64>,
+    /// Only these nemeses in chaos; all by default
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub nemesis: Vec<String>,
+    /// Nodes of the backend in chaos; 2 by default
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: Option<u8>,
     /// Tests at the same time; as many as processors by default
     #[arg(long, alias = "workers", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub jobs: Option<u32>,
@@ -182,10 +193,26 @@ fn after_help() -> String {
     format!("{}\n{}", crate::list::categories_text(), crate::list::exits_text())
 }
 
+/// What `cargo xtask sabotage` is told.
+#[derive(Debug, clap::Args)]
+pub struct SabotageArgs {
+    /// Only sabotages of these clauses, or with these ids
+    #[arg(long, num_args = 1.., value_name = "ID")]
+    pub clause: Vec<String>,
+    /// List them and run nothing
+    #[arg(long)]
+    pub list: bool,
+    /// So many at once
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    kingsguard_report::covers!("RUN-4");
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -82,7 +82,7 @@ pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Fa
 
 fn categories(summary: &Summary) {
     println!();
-    println!("category     priority   passed  failed  warned  not run  not judged     time");
+    println!("category     priority   passed  failed  invalid  warned  not run  not judged     time");
     for category in &summary.categories {
         let reason = category
             .reason
@@ -90,11 +90,12 @@ fn categories(summary: &Summary) {
             .map(|reason| format!("  {reason}"))
             .unwrap_or_default();
         println!(
-            "{:<12} {:<9} {:>7} {:>7} {:>7} {:>8} {:>11} {:>6.1} s{reason}",
+            "{:<12} {:<9} {:>7} {:>7} {:>8} {:>7} {:>8} {:>11} {:>6.1} s{reason}",
             category.name,
             category.priority,
             category.passed,
             category.failed,
+            category.invalid,
             category.warned,
             category.not_run,
             category.not_judged,
@@ -115,7 +116,7 @@ fn next_step(summary: &Summary) -> Option<&'static str> {
     } else if is(Exit::Budget) {
         Some("run it on an idle machine, or give --budget SECONDS")
     } else if is(Exit::Invalid) {
-        Some("run it again; when it repeats, the bookkeeping named above is at fault, not the target")
+        Some("run it again; when it repeats, what is named above fell short, not the target")
     } else {
         None
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::images;
-use crate::provision::{self, DEBOOTSTRAP, POSTGRES, REDIS, Tool};
+use crate::provision::{self, DEBOOTSTRAP, FAKETIME, POSTGRES, REDIS, Tool};
 
 /// One thing looked for.
 #[derive(Debug, Serialize)]
@@ -74,7 +74,7 @@ fn look() -> Vec<Finding> {
         detail: nextest.unwrap_or_else(|| "runs the tests".to_owned()),
         get: Some("cargo install cargo-nextest --locked".to_owned()),
     });
-    findings.extend([&POSTGRES, &REDIS, &DEBOOTSTRAP].map(tool));
+    findings.extend([&POSTGRES, &REDIS, &FAKETIME, &DEBOOTSTRAP].map(tool));
     let engine = first_line("docker", &["version", "--format", "engine {{.Server.Version}}"]);
     let there = engine.is_some();
     findings.push(Finding {

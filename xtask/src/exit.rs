@@ -56,7 +56,7 @@ impl Exit {
             Self::Nothing => "nothing was selected or executed",
             Self::Services => "services unavailable",
             Self::Budget => "a time budget was exceeded",
-            Self::Invalid => "invalid run: the machine or the bookkeeping fell short, not the target",
+            Self::Invalid => "invalid run: the machine, the generator or the bookkeeping fell short, not the target",
             Self::Interrupted => "interrupted by a signal",
         }
     }

@@ -67,6 +67,8 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
 
+    kingsguard_report::covers!("RUN-8");
+
     #[test]
     fn the_newest_time_of_each_category_is_expected() {
         let folder = tempfile::tempdir().expect("a folder");

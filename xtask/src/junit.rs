@@ -28,6 +28,8 @@ mod tests {
     use pretty_assertions::assert_eq;
     use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
+    kingsguard_report::covers!("RUN-7");
+
     #[test]
     fn parts_become_one_report_that_counts_all_their_tests() {
         let mut whole = report("r");

@@ -77,6 +77,8 @@ mod tests {
     use super::*;
     use std::process::Command;
 
+    kingsguard_report::covers!("RUN-5");
+
     #[test]
     fn a_process_of_a_dead_runner_is_found_and_one_of_a_living_runner_is_left_alone() {
         let mut orphan = Command::new("sleep")

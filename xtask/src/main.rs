@@ -11,6 +11,7 @@
 
 mod apt_sources;
 mod category;
+mod chaos;
 mod ci;
 mod cli;
 mod console;
@@ -32,6 +33,7 @@ mod provision;
 mod readme;
 mod results;
 mod revision;
+mod sabotage;
 mod schema;
 mod serve;
 mod services;
@@ -89,6 +91,7 @@ fn run(arguments: &[String]) -> Result<Exit> {
         Command::Hooks { action } => hooks::run(&workspace, &action),
         Command::Images { force } => images::run(&workspace, force),
         Command::Schema { check } => schema::run(check).map(|()| Exit::Passed),
+        Command::Sabotage(args) => sabotage::run(&workspace, &args),
         Command::Tidy { write } => {
             if write {
                 settings::run(&workspace, true)?;

@@ -37,6 +37,11 @@ impl TestId {
         self.is_wire() || (self.in_suite() && self.name.starts_with("own::"))
     }
 
+    /// Plants a fault in a server, so it needs the binary that can be broken.
+    pub fn plants_a_fault(&self) -> bool {
+        self.name.split("::").any(|part| part == "planted")
+    }
+
     fn in_suite(&self) -> bool {
         self.binary_id
             .strip_prefix(SUITES)
@@ -200,6 +205,15 @@ pub fn build_command(workspace: &Workspace, build: Build) -> Command {
     command
 }
 
+/// The build of the server in which faults can be planted. It touches no other binary.
+pub fn sabotaged_build_command(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo();
+    // The whole workspace is named so that what it depends on is built as for everything else, and only once.
+    command.args(["build", "--workspace", "--features", "kingsguard-server/sabotage"]);
+    command.args(["--bin", "kingsguard-server-sabotaged"]);
+    command
+}
+
 /// What decides which tests an invocation selects.
 #[derive(Debug, Clone)]
 pub struct Choice<'a> {
@@ -271,6 +285,8 @@ impl Choice<'_> {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+
+    kingsguard_report::covers!("RUN-9");
 
     #[test]
     fn a_list_names_each_test_its_category_and_whether_it_is_selected() {

@@ -1,92 +1,18 @@
 //! The spellings of the runner that this one replaces: understood where ours means the same, answered with ours
 //! where it does not, never silently ignored.
 
+mod table;
+
+use std::fmt::Write as _;
+
+use clap::CommandFactory as _;
+
+use crate::cli::Cli;
 use crate::exit::Stop;
-
-/// What becomes of an old word.
-enum Answer {
-    /// Ours, word for word.
-    Means(&'static [&'static str]),
-    /// Nothing to do: it is always so here. Why.
-    Always(&'static str),
-    /// Not ours; what to type instead.
-    Instead(&'static str),
-}
-
-const OPTIONS: &[(&str, Answer)] = &[
-    ("--list-categories", Answer::Means(&["list"])),
-    ("--show-category-stats", Answer::Means(&["list"])),
-    ("--real-services", Answer::Always("services are always real here")),
-    (
-        "--parallel",
-        Answer::Always("tests always run in parallel here; --jobs says how many"),
-    ),
-    (
-        "--progress-mode",
-        Answer::Always("a bar in a terminal and plain lines elsewhere, by themselves"),
-    ),
-    ("--no-docker", Answer::Means(&["--services", "processes"])),
-    ("--skip-docker", Answer::Means(&["--services", "processes"])),
-    ("--docker-dedicated", Answer::Means(&["--services", "containers"])),
-    (
-        "--no-fast-fail",
-        Answer::Always("all tests run unless --fail-fast is given"),
-    ),
-    (
-        "--real-llm",
-        Answer::Instead("set KINGSGUARD_MODEL_URL for the backend that is judged, and name it by --target URL"),
-    ),
-    ("--staging-e2e", Answer::Instead("cargo xtask test e2e --env staging")),
-    ("--prefer-staging", Answer::Instead("cargo xtask test … --env staging")),
-    (
-        "--service",
-        Answer::Instead("name categories: cargo xtask test unit integration"),
-    ),
-    ("--keyword", Answer::Instead("--pattern TEXT")),
-    ("-k", Answer::Instead("--pattern TEXT")),
-    ("--markers", Answer::Instead("--pattern FILTERSET")),
-    ("-m", Answer::Instead("--pattern FILTERSET")),
-    ("--file", Answer::Instead("--pattern 'test(/^wire::NAME/)'")),
-    ("--maxfail", Answer::Instead("--fail-fast")),
-    (
-        "--fail-fast-mode",
-        Answer::Instead("--fail-fast; a category whose dependency failed is never run anyway"),
-    ),
-    ("--coverage", Answer::Instead("cargo llvm-cov nextest")),
-    (
-        "--json-output",
-        Answer::Always("target/reports/latest/summary.json is always written"),
-    ),
-    ("--validate", Answer::Instead("cargo xtask tidy")),
-    ("--failed-first", Answer::Instead("--pattern TEXT")),
-    (
-        "--resume-from",
-        Answer::Instead("--no-deps with the categories that are left"),
-    ),
-];
-
-const CATEGORIES: &[(&str, &str)] = &[
-    ("mission_critical", "mission-critical"),
-    ("golden_path", "golden-path"),
-    ("golden_path_unit", "golden-path"),
-    ("golden_path_integration", "golden-path"),
-    ("golden_path_e2e", "golden-path"),
-    ("smoke", "quick"),
-    ("startup", "integration"),
-    ("database", "integration"),
-    ("api", "integration"),
-    ("websocket", "integration"),
-    ("agent", "e2e"),
-    ("security", "integration"),
-    ("e2e_critical", "e2e"),
-    ("e2e_full", "e2e"),
-    ("real_e2e", "e2e"),
-    ("deployment_critical", "mission-critical"),
-    ("post_deployment", "mission-critical"),
-];
+use table::{Answer, CATEGORIES, Counterpart, ENVIRONMENTS, GROUPS, Value};
 
 /// Arguments in our words, and what to tell whoever typed the old ones.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Translated {
     pub arguments: Vec<String>,
     pub notes: Vec<String>,
@@ -96,71 +22,166 @@ pub struct Translated {
 pub fn translate(arguments: &[String]) -> Result<Translated, Stop> {
     let mut arguments = arguments.to_vec();
     // The old runner had no verbs: options stood alone.
-    let bare = [
-        "--category",
-        "--categories",
-        "--real-services",
-        "--fast-fail",
-        "--list-categories",
-    ];
-    if arguments.first().is_some_and(|first| {
-        bare.iter()
-            .any(|one| first == one || first.starts_with(&format!("{one}=")))
-    }) {
+    if arguments
+        .first()
+        .is_some_and(|first| table::option(parts(first).0).is_some())
+    {
         arguments.insert(0, "test".to_owned());
     }
-    let mut translated = Translated {
-        arguments: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut translated = Translated::default();
     if arguments.first().map(String::as_str) != Some("test") {
         translated.arguments = arguments;
         return Ok(translated);
     }
     let mut rest = arguments.into_iter();
     while let Some(word) = rest.next() {
-        let (option, value) = match word.split_once('=') {
-            Some((option, value)) if option.starts_with('-') => (option, Some(value)),
-            _ => (word.as_str(), None),
-        };
-        if let Some((_, answer)) = OPTIONS.iter().find(|(old, _)| *old == option) {
-            match answer {
-                Answer::Means(["list"]) => {
-                    translated.notes.push(format!("{option} is `cargo xtask list` here"));
-                    translated.arguments = vec!["list".to_owned()];
-                    return Ok(translated);
+        let (option, value) = parts(&word);
+        let Some(old) = table::option(option) else {
+            if option.starts_with('-') {
+                let takes_next = value.is_none() && takes_value(option);
+                translated.arguments.push(word);
+                if takes_next {
+                    translated.arguments.extend(rest.next());
                 }
-                Answer::Means(ours) => {
-                    translated.notes.push(format!("{option} is `{}` here", ours.join(" ")));
-                    translated.arguments.extend(ours.iter().map(|word| (*word).to_owned()));
-                }
-                Answer::Always(why) => {
-                    translated.notes.push(format!("{option}: {why}"));
-                    if option == "--progress-mode" && value.is_none() {
-                        rest.next();
-                    }
-                }
-                Answer::Instead(ours) => return Err(Stop::usage(format!("`{option}` is not known here"), *ours)),
+            } else {
+                let ours = category(&word, &mut translated.notes)?;
+                translated.arguments.push(ours);
             }
-        } else if let Some((_, ours)) = CATEGORIES.iter().find(|(old, _)| *old == value.unwrap_or(&word)) {
-            translated
-                .notes
-                .push(format!("{} is `{ours}` here", value.unwrap_or(&word)));
-            translated.arguments.push(match value {
-                Some(_) => format!("{option}={ours}"),
-                None => (*ours).to_owned(),
-            });
-        } else {
-            translated.arguments.push(word);
+            continue;
+        };
+        let mut value = value.map(str::to_owned);
+        if value.is_none() && old.value == Value::One {
+            value = rest.next();
+        }
+        match &old.answer {
+            Answer::Same(_) => {
+                translated.arguments.push(option.to_owned());
+                if let Some(value) = value {
+                    let ours = match option {
+                        "--category" | "--categories" => category(&value, &mut translated.notes)?,
+                        "--env" => environment(value, &mut translated.notes),
+                        "--pattern" => pattern(value, &mut translated.notes),
+                        _ => value,
+                    };
+                    translated.arguments.push(ours);
+                }
+            }
+            Answer::Means(["list"]) => {
+                translated.notes.push(format!("{option} is `cargo xtask list` here"));
+                translated.arguments = vec!["list".to_owned()];
+                return Ok(translated);
+            }
+            Answer::Means(ours) => {
+                translated.notes.push(format!("{option} is `{}` here", ours.join(" ")));
+                translated.arguments.extend(ours.iter().map(|word| (*word).to_owned()));
+            }
+            Answer::Always(why) => translated.notes.push(format!("{option}: {why}")),
+            Answer::Instead(ours) => return Err(Stop::usage(format!("`{option}` is not known here"), *ours)),
         }
     }
     Ok(translated)
 }
 
+/// An option and the value behind its `=`.
+fn parts(word: &str) -> (&str, Option<&str>) {
+    match word.split_once('=') {
+        Some((option, value)) if option.starts_with('-') => (option, Some(value)),
+        _ => (word, None),
+    }
+}
+
+/// Whether the word behind an option of `cargo xtask test` is its value, and so not a category however it reads.
+fn takes_value(option: &str) -> bool {
+    let cli = Cli::command();
+    let test = cli.find_subcommand("test").into_iter();
+    let mut options = test.flat_map(clap::Command::get_arguments);
+    options.any(|known| {
+        let named = known
+            .get_long()
+            .into_iter()
+            .chain(known.get_all_aliases().unwrap_or_default());
+        known.get_action().takes_values() && named.into_iter().any(|name| option.strip_prefix("--") == Some(name))
+    })
+}
+
+fn category(word: &str, notes: &mut Vec<String>) -> Result<String, Stop> {
+    match CATEGORIES.iter().find(|(old, _)| *old == word) {
+        None => Ok(word.to_owned()),
+        Some((old, Counterpart::Is(ours))) => {
+            if old != ours {
+                notes.push(format!("{old} is `{ours}` here"));
+            }
+            Ok((*ours).to_owned())
+        }
+        Some((old, Counterpart::Missing(why))) => Err(Stop::usage(
+            format!("`{old}` has no counterpart here, {why}"),
+            "cargo xtask list",
+        )),
+    }
+}
+
+fn environment(word: String, notes: &mut Vec<String>) -> String {
+    match ENVIRONMENTS.iter().find(|(old, _)| *old == word) {
+        None => word,
+        Some((old, ours)) => {
+            notes.push(format!("--env {old} is `--env {ours}` here"));
+            (*ours).to_owned()
+        }
+    }
+}
+
+/// The old runner wrote asterisks around the words that it looked for.
+fn pattern(word: String, notes: &mut Vec<String>) -> String {
+    let bare = word.trim_matches('*');
+    if bare == word || bare.is_empty() {
+        return word;
+    }
+    notes.push(format!("--pattern {word} is `--pattern {bare}` here"));
+    bare.to_owned()
+}
+
+/// The table for people, as two chapters of a document.
+pub fn markdown() -> String {
+    let mut text = String::from("## Options of the runner\n");
+    for group in GROUPS {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n### {}\n\n| there | here |\n|---|---|\n", group.title);
+        for old in group.options {
+            let spellings: Vec<String> = old.spellings.iter().map(|word| format!("`{word}`")).collect();
+            let answer = match &old.answer {
+                Answer::Same(ours) => format!("understood: {ours}"),
+                Answer::Means(["list"]) => "understood as `cargo xtask list`".to_owned(),
+                Answer::Means(ours) => format!("understood as `{}`", ours.join(" ")),
+                Answer::Always(why) => format!("not needed: {why}"),
+                Answer::Instead(ours) => format!("type instead: {ours}"),
+            };
+            let _ = writeln!(text, "| {} | {} |", spellings.join(", "), answer.replace('|', "\\|"));
+        }
+    }
+    text.push_str("\n## Categories of the runner\n\n");
+    text.push_str(
+        "Understood wherever a category may stand. `unit`, `integration`, `e2e` and `performance` are spelt alike.\n\n",
+    );
+    text.push_str("| there | here |\n|---|---|\n");
+    for (old, counterpart) in CATEGORIES {
+        let _ = match counterpart {
+            Counterpart::Is(ours) => writeln!(text, "| `{old}` | `cargo xtask test {ours}` |"),
+            Counterpart::Missing(why) => writeln!(text, "| `{old}` | {why} |"),
+        };
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
+    use clap::Parser as _;
     use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    kingsguard_report::covers!("ORIG-2");
 
     fn ours(words: &[&str]) -> Result<Vec<String>, Stop> {
         translate(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).map(|done| done.arguments)
@@ -174,7 +195,11 @@ mod tests {
                 &["--category", "mission_critical"],
                 &["test", "--category", "mission-critical"],
             ),
-            (&["--category=golden_path"], &["test", "--category=golden-path"]),
+            (
+                &["--categories", "unit", "smoke"],
+                &["test", "--categories", "unit", "quick"],
+            ),
+            (&["--category=golden_path"], &["test", "--category", "golden-path"]),
             (&["--list-categories"], &["list"]),
             (&["test", "--list-categories"], &["list"]),
             (
@@ -186,6 +211,15 @@ mod tests {
                 &["test", "e2e", "--services", "processes"],
             ),
             (&["test", "unit", "--progress-mode", "json"], &["test", "unit"]),
+            (&["test", "unit", "--json-verbosity=3"], &["test", "unit"]),
+            (
+                &["test", "e2e", "--pattern", "*agent_golden_path*"],
+                &["test", "e2e", "--pattern", "agent_golden_path"],
+            ),
+            (
+                &["test", "e2e", "--env", "prod"],
+                &["test", "e2e", "--env", "production"],
+            ),
         ];
         for (old, new) in cases {
             assert_eq!(ours(old).expect("understood"), *new, "{old:?}");
@@ -196,6 +230,8 @@ mod tests {
     fn what_cannot_be_understood_is_answered_with_ours() {
         let stop = ours(&["test", "unit", "-k", "resume"]).expect_err("not ours");
         assert_eq!((stop.exit.code(), stop.next.as_str()), (2, "--pattern TEXT"));
+        let stop = ours(&["test", "frontend"]).expect_err("not ours");
+        assert_eq!((stop.exit.code(), stop.next.as_str()), (2, "cargo xtask list"));
     }
 
     #[test]
@@ -212,10 +248,58 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_never_read_as_a_category() {
+        for words in [["test", "--pattern", "websocket"], ["test", "--target", "agent"]] {
+            assert_eq!(ours(&words).expect("ours"), words);
+        }
+    }
+
+    #[test]
     fn every_old_category_leads_to_one_of_ours() {
-        for (old, ours) in CATEGORIES {
-            let known = crate::category::category(ours).is_some() || crate::category::selection(ours).is_some();
-            assert!(known, "{old} → {ours}");
+        for (old, counterpart) in CATEGORIES {
+            if let Counterpart::Is(ours) = counterpart {
+                let known = crate::category::category(ours).is_some() || crate::category::selection(ours).is_some();
+                assert!(known, "{old} → {ours}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_old_option_stands_once_and_what_it_becomes_is_understood() {
+        let mut seen = BTreeSet::new();
+        for old in GROUPS.iter().flat_map(|group| group.options) {
+            for spelling in old.spellings {
+                assert!(seen.insert(*spelling), "{spelling} stands twice");
+                let value = match *spelling {
+                    "--workers" => "3",
+                    _ => "staging",
+                };
+                let mut words = vec!["test", "unit", *spelling];
+                words.extend((old.value == Value::One).then_some(value));
+                let Ok(ours) = ours(&words) else {
+                    assert!(matches!(old.answer, Answer::Instead(_)), "{spelling}");
+                    continue;
+                };
+                let line = std::iter::once("cargo xtask".to_owned()).chain(ours);
+                assert!(
+                    Cli::try_parse_from(line.clone()).is_ok(),
+                    "{:?}",
+                    line.collect::<Vec<_>>()
+                );
+            }
+        }
+        assert!(seen.len() > 80, "{} spellings", seen.len());
+    }
+
+    #[test]
+    fn the_document_shows_every_word() {
+        let text = markdown();
+        let spellings = GROUPS
+            .iter()
+            .flat_map(|group| group.options)
+            .flat_map(|old| old.spellings);
+        for word in spellings.chain(CATEGORIES.iter().map(|(old, _)| old)) {
+            assert!(text.contains(&format!("`{word}`")), "{word}");
         }
     }
 }

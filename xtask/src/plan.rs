@@ -13,6 +13,8 @@ pub struct Plan {
     pub waves: Vec<Wave>,
     /// How often all of it runs.
     pub repeat: u32,
+    /// Seeds of chaos each time.
+    pub chaos_seeds: u64,
     /// Of the whole run without building; the largest of the selections asked, none when only categories were.
     pub budget: Option<Duration>,
     pub goal: Option<Duration>,
@@ -47,9 +49,11 @@ impl Plan {
         }
         let mut chosen: Vec<&'static Category> = Vec::new();
         let (mut repeat, mut budget, mut goal) = (1, None, None);
+        let mut chaos_seeds = category::CHAOS_SEEDS;
         for name in names {
             if let Some(selection) = category::selection(name) {
                 repeat = repeat.max(selection.repeat);
+                chaos_seeds = chaos_seeds.max(selection.chaos_seeds);
                 budget = budget.max(Some(selection.budget));
                 goal = goal.max(Some(selection.goal));
                 chosen.extend(selection.categories.iter().filter_map(|name| category::category(name)));
@@ -59,22 +63,23 @@ impl Plan {
                 return Err(unknown(name));
             }
         }
-        if with_dependencies {
+        let only = match names {
+            [name] => category::selection(name).and_then(|selection| selection.only),
+            _ => None,
+        };
+        if with_dependencies && only.is_none() {
             close_over_dependencies(&mut chosen);
         }
         // A category beside a selection takes its own time on top.
         if names.iter().any(|name| category::category(name).is_some()) {
             (budget, goal) = (None, None);
         }
-        let only = match names {
-            [name] => category::selection(name).and_then(|selection| selection.only),
-            _ => None,
-        };
         Ok(Self {
             only,
             asked: names.to_vec(),
             waves: waves(chosen),
             repeat,
+            chaos_seeds,
             budget,
             goal,
         })
@@ -184,6 +189,8 @@ mod tests {
     use crate::exit::Exit;
     use pretty_assertions::assert_eq;
 
+    kingsguard_report::covers!("RUN-1", "RUN-3");
+
     fn names(plan: &Plan) -> Vec<Vec<&'static str>> {
         plan.waves
             .iter()
@@ -220,7 +227,7 @@ mod tests {
     #[test]
     fn figures_are_taken_alone() {
         let plan = plan(&["all"], true);
-        for name in ["stress", "performance"] {
+        for name in ["stress", "chaos", "performance"] {
             let wave = plan
                 .waves
                 .iter()
@@ -255,6 +262,13 @@ mod tests {
     #[test]
     fn quick_needs_no_services() {
         assert!(!plan(&["quick"], true).needs_stack());
+    }
+
+    #[test]
+    fn a_selection_of_some_tests_runs_these_alone() {
+        let plan = plan(&["golden-path"], true);
+        assert_eq!(names(&plan), [vec!["e2e"]]);
+        assert!(plan.only.is_some());
     }
 
     #[test]

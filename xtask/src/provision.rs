@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
+use crate::chaos::CHAOS;
 use crate::cli::Services;
 use crate::exit::{Exit, Stop};
 use crate::plan::Plan;
@@ -31,6 +32,13 @@ pub const REDIS: Tool = Tool {
     why: "services as processes",
     programs: &["redis-server"],
     package: "redis-server",
+};
+
+pub const FAKETIME: Tool = Tool {
+    name: "libfaketime",
+    why: "clocks that jump, in chaos",
+    programs: &["faketime"],
+    package: "faketime",
 };
 
 pub const DEBOOTSTRAP: Tool = Tool {
@@ -88,9 +96,14 @@ pub fn require_nextest() -> Result<()> {
 /// Installs what this plan needs and this machine lacks.
 pub fn provide(plan: &Plan, services: Services, has_target: bool) -> Result<()> {
     let mut missing: Vec<&Tool> = Vec::new();
-    let processes = matches!(services, Services::Auto | Services::Processes);
+    // Chaos kills services of its own, which are processes whatever the others use.
+    let has_chaos = plan.categories().any(|category| category.name == CHAOS);
+    let processes = has_chaos || matches!(services, Services::Auto | Services::Processes);
     if plan.needs_stack() && processes && !has_target {
         missing.extend([&POSTGRES, &REDIS].into_iter().filter(|tool| !tool.is_there()));
+    }
+    if has_chaos && !has_target && !FAKETIME.is_there() {
+        missing.push(&FAKETIME);
     }
     if services == Services::Containers && !DEBOOTSTRAP.is_there() {
         missing.push(&DEBOOTSTRAP);
@@ -98,7 +111,11 @@ pub fn provide(plan: &Plan, services: Services, has_target: bool) -> Result<()> 
     install_packages(&missing)?;
     if nextest_version().is_none() {
         eprintln!("installing cargo-nextest by cargo, which compiles it (some minutes)");
-        run(Command::new("cargo").args(["install", "cargo-nextest", "--locked"]))?;
+        // Without the part by which it updates itself: fewer crates to compile.
+        let lean = ["--no-default-features", "--features", "default-no-update"];
+        run(Command::new("cargo")
+            .args(["install", "cargo-nextest", "--locked"])
+            .args(lean))?;
     }
     Ok(())
 }

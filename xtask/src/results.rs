@@ -124,17 +124,18 @@ impl WaveResults {
             .collect()
     }
 
-    /// Whether a test held in the eyes of nextest and of its own record.
-    pub fn held(&self, id: &TestId) -> Option<bool> {
-        let ended = self.ended.get(id)?;
-        match ended.end {
-            End::Ignored => None,
-            End::Failed => Some(false),
-            End::Passed => Some(
-                self.records
-                    .get(id)
-                    .is_none_or(|record| record.outcome == TestOutcome::Passed && record.violations.is_empty()),
-            ),
+    /// How a test ended in the eyes of nextest and of its own record; none for what was not executed.
+    pub fn outcome(&self, id: &TestId) -> Option<TestOutcome> {
+        let record = self.records.get(id);
+        match (self.ended.get(id)?.end, record.map(|record| record.outcome)) {
+            (End::Ignored, _) => None,
+            (End::Failed, Some(TestOutcome::Invalid)) => Some(TestOutcome::Invalid),
+            (End::Failed, _) => Some(TestOutcome::Failed),
+            (End::Passed, None) => Some(TestOutcome::Passed),
+            (End::Passed, Some(TestOutcome::Passed)) if record.is_some_and(|record| record.violations.is_empty()) => {
+                Some(TestOutcome::Passed)
+            }
+            (End::Passed, Some(_)) => Some(TestOutcome::Failed),
         }
     }
 }
@@ -187,4 +188,70 @@ pub fn read_records(folder: &Path) -> Result<BTreeMap<TestId, TestRecord>> {
         records.insert(id, record);
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    kingsguard_report::covers!("RUN-7");
+
+    fn outcome(end: End, record: Option<TestOutcome>) -> Option<TestOutcome> {
+        let id = TestId {
+            binary_id: format!("{}::performance", crate::category::SUITES),
+            name: "own::events".to_owned(),
+        };
+        let ended = Ended {
+            end,
+            duration: Duration::ZERO,
+            said: String::new(),
+        };
+        let record = record.map(|outcome| TestRecord {
+            test: id.name.clone(),
+            category: "performance".to_owned(),
+            clauses: Vec::new(),
+            outcome,
+            message: None,
+            violations: Vec::new(),
+            warned: Vec::new(),
+            not_judged: Vec::new(),
+            figures: Vec::new(),
+            frames_judged: 1,
+            checks: 1,
+            evidence: None,
+            repeat: String::new(),
+            sabotage_happened: None,
+            seed: 1,
+            started: String::new(),
+            duration_ms: 0,
+        });
+        let results = WaveResults {
+            ended: BTreeMap::from([(id.clone(), ended)]),
+            records: record.map(|record| (id.clone(), record)).into_iter().collect(),
+            ..WaveResults::default()
+        };
+        results.outcome(&id)
+    }
+
+    #[test]
+    fn a_test_is_believed_only_where_nextest_and_its_record_agree() {
+        use TestOutcome::{Failed, Invalid, Passed};
+        assert_eq!(outcome(End::Passed, Some(Passed)), Some(Passed));
+        assert_eq!(outcome(End::Passed, None), Some(Passed), "a unit test leaves no record");
+        assert_eq!(outcome(End::Passed, Some(Failed)), Some(Failed));
+        assert_eq!(
+            outcome(End::Passed, Some(Invalid)),
+            Some(Failed),
+            "it should have panicked"
+        );
+        assert_eq!(outcome(End::Failed, Some(Passed)), Some(Failed));
+        assert_eq!(outcome(End::Failed, Some(Invalid)), Some(Invalid));
+        assert_eq!(
+            outcome(End::Failed, None),
+            Some(Failed),
+            "it did not get so far as to write one"
+        );
+        assert_eq!(outcome(End::Ignored, None), None);
+    }
 }

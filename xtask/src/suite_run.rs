@@ -11,11 +11,12 @@ use kingsguard_report::Summary;
 use kingsguard_report::summary::SUMMARY_VERSION;
 
 use crate::category::{Build, Category, Needs};
+use crate::chaos::Chaos;
 use crate::cli::{Services, TestArgs};
 use crate::environment::Environment;
 use crate::exit::{Exit, Stop};
 use crate::invocation::{self, Terms};
-use crate::nextest::{Choice, Listed, TestId, build_command, parse_list};
+use crate::nextest::{Choice, Listed, TestId, build_command, parse_list, sabotaged_build_command};
 use crate::plan::{Plan, Wave};
 use crate::progress::Progress;
 use crate::results::{Cut, WaveResults};
@@ -31,6 +32,7 @@ struct SuiteRun<'a> {
     workspace: &'a Workspace,
     args: &'a TestArgs,
     plan: Plan,
+    chaos: Chaos,
     environment: Environment,
     name: String,
     seed: u64,
@@ -48,6 +50,8 @@ struct SuiteRun<'a> {
 pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<Exit> {
     let names: Vec<String> = args.names.iter().chain(&args.category).cloned().collect();
     let plan = Plan::of(&names, !args.no_deps)?;
+    let seed = args.seed.unwrap_or_else(random_seed);
+    let chaos = Chaos::of(args, &plan, seed)?;
     let environment = Environment::read(workspace, args)?;
     let (started, clock) = (Utc::now(), Instant::now());
     fs::create_dir_all(workspace.reports()).context("making the folder of reports")?;
@@ -61,7 +65,6 @@ pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<Exit> {
     }
     provision::require_nextest()?;
 
-    let seed = args.seed.unwrap_or_else(random_seed);
     let name = format!(
         "{}-{:04x}",
         started.format("%Y%m%d-%H%M%S"),
@@ -74,6 +77,7 @@ pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<Exit> {
         workspace,
         args,
         plan,
+        chaos,
         environment,
         seed,
         started,
@@ -116,6 +120,7 @@ impl SuiteRun<'_> {
             self.count_as_not_run(&listed);
             return Ok(());
         }
+        self.build_sabotaged(&selected)?;
         let stack = match self.stack_up(&selected) {
             Ok(stack) => stack,
             Err(error) => match error.downcast::<Stop>() {
@@ -134,6 +139,22 @@ impl SuiteRun<'_> {
             self.facts.contradictions.push(format!("{error:#}"));
         }
         result
+    }
+
+    /// The server in which faults can be planted, where tests need it. An ordinary build does not make it.
+    fn build_sabotaged(&mut self, selected: &[&Listed]) -> Result<()> {
+        if !selected.iter().any(|listed| listed.id.plants_a_fault()) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let status = signals::attend(&mut sabotaged_build_command(self.workspace))?;
+        self.build_time += began.elapsed();
+        if !status.success() && signals::seen() == 0 {
+            let next =
+                "cargo build --workspace --features kingsguard-server/sabotage --bin kingsguard-server-sabotaged";
+            return Err(Stop::usage("the server in which faults can be planted does not build", next).into());
+        }
+        Ok(())
     }
 
     /// Every test of the planned categories that exists, with those chosen by the pattern marked.
@@ -155,6 +176,7 @@ impl SuiteRun<'_> {
             };
             let output = choice
                 .list_command(self.workspace)
+                .envs(self.chaos.environment_of_all())
                 .output()
                 .context("starting cargo nextest list")?;
             if !output.status.success() {
@@ -201,11 +223,20 @@ impl SuiteRun<'_> {
             None => chosen,
             Some(only) => format!("({chosen}) & ({only})"),
         };
+        let chosen = match self.chaos.left_out() {
+            None => chosen,
+            Some(left_out) => format!("({chosen}) - {left_out}"),
+        };
         match &self.args.pattern {
             None => chosen,
             Some(pattern) if pattern.contains('(') => format!("({chosen}) & ({pattern})"),
             Some(text) => format!("({chosen}) & test(~{text})"),
         }
+    }
+
+    /// The same, and of this round: each seed of chaos runs in one round alone.
+    fn is_selected_in(&self, listed: &Listed, round: u32) -> bool {
+        self.is_selected(listed) && self.chaos.runs_in(round, listed.category, &listed.id.name)
     }
 
     /// Chosen by the pattern, not ignored, and possible with the target.
@@ -221,6 +252,7 @@ impl SuiteRun<'_> {
         if !selected.iter().any(|listed| listed.category.needs == Needs::Stack) {
             return Ok(None);
         }
+        self.chaos.require(selected)?;
         let build = self.plan.builds().first().copied().unwrap_or(Build::Debug);
         if self.may_use_containers() {
             images::refresh_server(self.workspace, build)?;
@@ -238,10 +270,17 @@ impl SuiteRun<'_> {
 
     fn run_waves(&mut self, listed: &[Listed], stack: Option<&Stack>) -> Result<()> {
         let repeat = self.args.repeat.unwrap_or(self.plan.repeat);
-        let selected = listed.iter().filter(|listed| self.is_selected(listed)).count();
+        let selected: usize = (0..repeat)
+            .map(|round| {
+                listed
+                    .iter()
+                    .filter(|listed| self.is_selected_in(listed, round))
+                    .count()
+            })
+            .sum();
         let names: Vec<&str> = self.plan.categories().map(|category| category.name).collect();
         let expected = history::expected(&self.workspace.reports(), &names).map(|once| once * repeat);
-        let mut progress = Progress::new(selected * repeat as usize, expected);
+        let mut progress = Progress::new(selected, expected);
         let began = Instant::now();
         let whole = match self.args.budget {
             Some(seconds) => Some(Duration::from_secs(seconds)),
@@ -291,7 +330,7 @@ impl SuiteRun<'_> {
         let mut running: Vec<&'static Category> = Vec::new();
         for category in wave.categories.iter().copied() {
             let of_it: Vec<&Listed> = listed.iter().filter(|one| one.category.name == category.name).collect();
-            let selected = of_it.iter().filter(|one| self.is_selected(one)).count();
+            let selected = of_it.iter().filter(|one| self.is_selected_in(one, round)).count();
             self.count_excluded(category, &of_it);
             let failed = category.depends_on.iter().find(|name| self.is_blocked_by(name));
             match failed {
@@ -307,7 +346,7 @@ impl SuiteRun<'_> {
         }
         let expected: Vec<&Listed> = listed
             .iter()
-            .filter(|one| running.iter().any(|c| c.name == one.category.name) && self.is_selected(one))
+            .filter(|one| running.iter().any(|c| c.name == one.category.name) && self.is_selected_in(one, round))
             .collect();
         let before = self.tally.duration(running[0]);
         let began = Instant::now();
@@ -377,6 +416,7 @@ impl SuiteRun<'_> {
             .join(format!("{}-{}", round + 1, names.join("-")));
         fs::create_dir_all(&records).with_context(|| format!("making {}", records.display()))?;
         let budget: Duration = wave.categories.iter().map(|category| category.budget).sum();
+        let budget = budget + self.chaos.budget(&wave.categories);
         let began = Instant::now();
         // `--budget` stands instead of the table's.
         let own_deadline = began + budget;
@@ -415,6 +455,9 @@ impl SuiteRun<'_> {
     fn environment_of_tests(&self, stack: Option<&Stack>, round: u32) -> Vec<(String, String)> {
         let mut environment = self.environment.settings.clone();
         let mut set = |name: &str, value: String| environment.push((name.to_owned(), value));
+        for (name, value) in self.chaos.environment_of(round) {
+            set(&name, value);
+        }
         set("KINGSGUARD_SUITE_RUN", self.name.clone());
         set("KINGSGUARD_SEED", (self.seed + u64::from(round)).to_string());
         set("KINGSGUARD_SERVICES", self.args.services.word().to_owned());
@@ -474,7 +517,7 @@ impl SuiteRun<'_> {
     }
 
     /// Waves after one that was cut short; of later rounds nothing is said, for they were not begun.
-    fn rest_not_run(&mut self, from: usize, _round: u32, listed: &[Listed], cut: Option<Cut>) {
+    fn rest_not_run(&mut self, from: usize, round: u32, listed: &[Listed], cut: Option<Cut>) {
         let reason = cut.map_or("the run ended early", Cut::reason);
         let rest: Vec<&'static Category> = self
             .plan
@@ -485,12 +528,15 @@ impl SuiteRun<'_> {
             .collect();
         for category in rest {
             let of_it = listed.iter().filter(|one| one.category.name == category.name);
-            let selected = of_it.filter(|one| self.is_selected(one)).count();
+            let selected = of_it.filter(|one| self.is_selected_in(one, round)).count();
             self.tally.not_run(category, selected, reason);
         }
     }
 
     fn repeat_command(&self, listed: &Listed, round: u32) -> String {
+        if let Some(command) = self.chaos.repeat_command(listed.category, &listed.id.name) {
+            return command;
+        }
         let seed = self.seed + u64::from(round);
         let target = self
             .environment
@@ -508,6 +554,7 @@ impl SuiteRun<'_> {
     fn conclude(mut self) -> Result<Exit> {
         self.facts.executed = self.tally.executed();
         self.facts.failed = self.tally.failed();
+        self.facts.invalid = self.tally.invalid();
         if signals::seen() > 0 {
             self.facts.interrupted = true;
         }
@@ -578,7 +625,7 @@ fn random_seed() -> u64 {
 }
 
 /// `target/reports/latest` points to the newest run.
-fn link_latest(workspace: &Workspace, name: &str) -> Result<()> {
+pub fn link_latest(workspace: &Workspace, name: &str) -> Result<()> {
     let link = workspace.reports().join("latest");
     let fresh = workspace.reports().join(format!(".latest-{name}"));
     std::os::unix::fs::symlink(name, &fresh).context("linking the newest report")?;

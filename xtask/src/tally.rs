@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kingsguard_report::{CategorySummary, Failure, Figure, SlowTest, Violation};
+use kingsguard_report::{CategorySummary, Failure, Figure, SlowTest, TestOutcome, Violation};
 
 use crate::category::Category;
 use crate::nextest::{Listed, TestId};
@@ -21,11 +21,18 @@ pub struct Row {
     pub category: &'static Category,
     passed: u32,
     failed: u32,
+    invalid: u32,
     warned: u32,
     not_run: u32,
     not_judged: u32,
     reasons: BTreeSet<String>,
     duration: Duration,
+}
+
+impl Row {
+    fn executed(&self) -> usize {
+        (self.passed + self.failed + self.invalid) as usize
+    }
 }
 
 /// Everything counted so far.
@@ -48,6 +55,7 @@ impl Tally {
             category,
             passed: 0,
             failed: 0,
+            invalid: 0,
             warned: 0,
             not_run: 0,
             not_judged: 0,
@@ -77,7 +85,7 @@ impl Tally {
     pub fn add(&mut self, expected: &[&Listed], results: &WaveResults, repeat: impl Fn(&TestId) -> String) {
         for listed in expected {
             let category = listed.category;
-            let Some(held) = results.held(&listed.id) else {
+            let Some(outcome) = results.outcome(&listed.id) else {
                 let reason = match (listed.ignored, results.cut) {
                     (true, _) => "ignored in the source",
                     (false, Some(cut)) => cut.reason(),
@@ -87,9 +95,17 @@ impl Tally {
                 continue;
             };
             let seen = self.repeats.entry(listed.id.clone()).or_default();
-            *(if held { &mut seen.0 } else { &mut seen.1 }) += 1;
+            match outcome {
+                TestOutcome::Passed => seen.0 += 1,
+                TestOutcome::Failed => seen.1 += 1,
+                TestOutcome::Invalid => {}
+            }
             let row = self.row(category);
-            *(if held { &mut row.passed } else { &mut row.failed }) += 1;
+            *match outcome {
+                TestOutcome::Passed => &mut row.passed,
+                TestOutcome::Failed => &mut row.failed,
+                TestOutcome::Invalid => &mut row.invalid,
+            } += 1;
             if let Some(ended) = results.ended.get(&listed.id) {
                 row.duration += ended.duration;
                 let slow = self
@@ -99,7 +115,7 @@ impl Tally {
                 slow.0 = slow.0.max(ended.duration);
             }
             self.add_record(listed, results);
-            if !held {
+            if outcome != TestOutcome::Passed {
                 self.add_failure(listed, results, repeat(&listed.id));
             }
         }
@@ -119,7 +135,7 @@ impl Tally {
                 evidence: evidence.clone(),
             });
         }
-        self.figures.extend(record.figures.iter().cloned());
+        record.figures.iter().for_each(|figure| take(&mut self.figures, figure));
         let claimed: Vec<_> = record.not_judged.iter().filter(|one| one.claimed).collect();
         self.not_judged.extend(
             claimed
@@ -166,16 +182,21 @@ impl Tally {
     }
 
     pub fn executed(&self) -> usize {
-        self.rows.iter().map(|row| (row.passed + row.failed) as usize).sum()
+        self.rows.iter().map(Row::executed).sum()
     }
 
     pub fn executed_of(&self, name: &str) -> usize {
         let rows = self.rows.iter().filter(|row| row.category.name == name);
-        rows.map(|row| (row.passed + row.failed) as usize).sum()
+        rows.map(Row::executed).sum()
     }
 
     pub fn failed(&self) -> usize {
         self.rows.iter().map(|row| row.failed as usize).sum()
+    }
+
+    /// Tests that ended as invalid runs.
+    pub fn invalid(&self) -> usize {
+        self.rows.iter().map(|row| row.invalid as usize).sum()
     }
 
     pub fn categories(&self) -> Vec<CategorySummary> {
@@ -184,6 +205,7 @@ impl Tally {
             priority: row.category.priority.to_string(),
             passed: row.passed,
             failed: row.failed,
+            invalid: row.invalid,
             warned: row.warned,
             not_run: row.not_run,
             not_judged: row.not_judged,
@@ -223,6 +245,16 @@ impl Tally {
     }
 }
 
+/// Counts of several tests add up, of a largest time the largest stays; every other figure stands for itself.
+fn take(figures: &mut Vec<Figure>, figure: &Figure) {
+    let known = figures.iter_mut().find(|known| known.id == figure.id);
+    match known {
+        Some(known) if figure.unit == "count" => known.value += figure.value,
+        Some(known) if figure.id.ends_with("_max_ms") => known.value = known.value.max(figure.value),
+        Some(_) | None => figures.push(figure.clone()),
+    }
+}
+
 /// The lines of an output that say what went wrong: from the panic on, without the backtrace.
 fn gist(said: &str) -> String {
     let lines: Vec<&str> = said
@@ -241,6 +273,38 @@ fn gist(said: &str) -> String {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+
+    kingsguard_report::covers!("RUN-6");
+
+    #[test]
+    fn counts_add_up_the_largest_time_stays_and_others_stand_beside_each_other() {
+        let mut figures = Vec::new();
+        for (id, value, unit) in [
+            ("faults", 2.0, "count"),
+            ("faults", 3.0, "count"),
+            ("healing_max_ms", 7.0, "ms"),
+            ("healing_max_ms", 5.0, "ms"),
+            ("rate", 1.0, "1/s"),
+            ("rate", 2.0, "1/s"),
+        ] {
+            let figure = Figure {
+                id: id.to_owned(),
+                value,
+                unit: unit.to_owned(),
+                yardstick: None,
+                ratio: None,
+            };
+            take(&mut figures, &figure);
+        }
+        let values: Vec<(&str, f64)> = figures
+            .iter()
+            .map(|figure| (figure.id.as_str(), figure.value))
+            .collect();
+        assert_eq!(
+            values,
+            [("faults", 5.0), ("healing_max_ms", 7.0), ("rate", 1.0), ("rate", 2.0)]
+        );
+    }
 
     #[test]
     fn the_gist_of_a_panic_leaves_the_backtrace_out() {

@@ -2,8 +2,11 @@
 
 mod houses;
 mod inventory;
+mod ledger;
+mod original;
 mod profiles;
 mod rust_source;
+mod sabotages;
 mod test_bodies;
 
 use std::fs;
@@ -43,6 +46,8 @@ pub fn run(workspace: &Workspace, write: bool) -> Result<Exit> {
     profiles::check(workspace, &mut faults)?;
     houses::check(workspace, &sources, &mut faults)?;
     inventory::check(workspace, &sources, write, &mut faults)?;
+    let covered = ledger::check(workspace, &sources, write, &mut faults)?;
+    original::check(workspace, &sources, &covered, write, &mut faults)?;
     test_bodies::check(&sources, &mut faults);
     for source in &sources {
         check_text(source, &mut faults);
@@ -90,6 +95,26 @@ fn check_readme(workspace: &Workspace, write: bool, faults: &mut Faults) -> Resu
     Ok(())
 }
 
+/// Keeps a generated document as it should be: writes it, or tells that it differs from what it is made of.
+fn keep(
+    workspace: &Workspace,
+    document: &str,
+    fresh: &str,
+    made_of: &str,
+    write: bool,
+    faults: &mut Faults,
+) -> Result<()> {
+    let path = workspace.root.join(document);
+    if fs::read_to_string(&path).is_ok_and(|text| text == fresh) {
+        return Ok(());
+    }
+    if write {
+        return fs::write(&path, fresh).with_context(|| format!("writing {document}"));
+    }
+    faults.push(format!("{document} differs from {made_of}"));
+    Ok(())
+}
+
 fn check_text(source: &RustSource, faults: &mut Faults) {
     let lines = source.text.lines().count();
     if lines > LINES_MAX {
@@ -134,4 +159,31 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    kingsguard_report::covers!("RUN-12");
+
+    #[test]
+    fn a_generated_document_is_written_or_found_to_differ() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let workspace = Workspace {
+            root: folder.path().to_owned(),
+            target: folder.path().join("target"),
+        };
+        let kept = |fresh: &str, write: bool| {
+            let mut faults = Faults::new();
+            keep(&workspace, "page.md", fresh, "its source", write, &mut faults).expect("the folder is ours");
+            faults
+        };
+        assert_eq!(kept("old", false), ["page.md differs from its source"]);
+        assert_eq!(kept("old", true), Faults::new());
+        assert_eq!(kept("old", false), Faults::new());
+        assert_eq!(kept("new", false), ["page.md differs from its source"]);
+    }
 }

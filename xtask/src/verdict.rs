@@ -13,6 +13,8 @@ pub struct Facts {
     pub selected: usize,
     pub executed: usize,
     pub failed: usize,
+    /// Tests in which the machine or the generator fell short.
+    pub invalid: usize,
     /// Sources that disagree, or a machine that fell short.
     pub contradictions: Vec<String>,
     /// Categories or selections that took longer than allowed.
@@ -65,6 +67,14 @@ pub fn judge(facts: &Facts) -> Answer {
             format!("the run cannot be believed: {first}{more}"),
         );
     }
+    if facts.invalid > 0 {
+        let noun = if facts.invalid == 1 { "test" } else { "tests" };
+        return answer(
+            Exit::Invalid,
+            Verdict::Invalid,
+            format!("the machine or the generator fell short in {} {noun}", facts.invalid),
+        );
+    }
     if let Some(first) = facts.over_budget.first() {
         return answer(Exit::Budget, Verdict::Failed, first.clone());
     }
@@ -89,6 +99,8 @@ pub fn judge(facts: &Facts) -> Answer {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+
+    kingsguard_report::covers!("RUN-6", "PROOF-3");
 
     fn sound() -> Facts {
         Facts {
@@ -145,6 +157,7 @@ mod tests {
                 },
                 Exit::Invalid,
             ),
+            (Facts { invalid: 1, ..sound() }, Exit::Invalid),
             (
                 Facts {
                     unexplained: 1,

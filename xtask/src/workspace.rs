@@ -57,9 +57,9 @@ impl Workspace {
         self.target.join("reports")
     }
 
-    /// Where nextest puts the JUnit file of a profile.
+    /// Where nextest puts the JUnit file of a profile: in the workspace, wherever cargo builds.
     pub fn junit(&self, profile: &str) -> PathBuf {
-        self.target.join("nextest").join(profile).join("junit.xml")
+        self.root.join("target").join("nextest").join(profile).join("junit.xml")
     }
 
     /// As a person would type it: without the root where it lies inside.

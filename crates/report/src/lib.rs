@@ -7,6 +7,7 @@
 //! Start reading at [`summary::Summary`], the shape of `target/reports/latest/summary.json`.
 
 pub mod record;
+pub mod row;
 pub mod summary;
 
 pub use record::{NotJudged, RecordedViolation, TestOutcome, TestRecord};

@@ -36,6 +36,9 @@ pub struct TestRecord {
     pub evidence: Option<String>,
     /// The command that repeats this test with this seed.
     pub repeat: String,
+    /// Where the backend was made wrong on purpose: how often that really did something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sabotage_happened: Option<u64>,
     /// The seed of everything random in the test.
     pub seed: u64,
     /// When it began: RFC 3339, UTC, milliseconds.
@@ -52,6 +55,8 @@ pub enum TestOutcome {
     Passed,
     /// A claim did not hold, or a MUST clause was broken.
     Failed,
+    /// The machine or the generator fell short: it says nothing about the target, neither good nor bad.
+    Invalid,
 }
 
 /// One broken clause.

@@ -69,7 +69,7 @@ pub enum Verdict {
 /// One category of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CategorySummary {
-    /// `unit`, `integration`, `e2e`, `stress`, `regression` or `performance`.
+    /// `unit`, `integration`, `e2e`, `stress`, `regression`, `chaos` or `performance`.
     pub name: String,
     /// `critical`, `high`, `medium` or `low`.
     pub priority: String,
@@ -77,6 +77,9 @@ pub struct CategorySummary {
     pub passed: u32,
     /// Tests that failed, timed out, or passed while their record tells of a broken clause.
     pub failed: u32,
+    /// Tests in which the machine or the generator fell short: they say nothing about the target.
+    #[serde(default)]
+    pub invalid: u32,
     /// Breaches of SHOULD clauses and other remarks that do not gate.
     pub warned: u32,
     /// Selected tests that were not executed; `reason` says why.
@@ -93,10 +96,11 @@ pub struct CategorySummary {
 impl CategorySummary {
     /// The category in one word.
     pub fn outcome(&self) -> Outcome {
-        match (self.failed, self.passed) {
-            (1.., _) => Outcome::Failed,
-            (0, 1..) => Outcome::Passed,
-            (0, 0) => Outcome::NotRun,
+        match (self.failed, self.invalid, self.passed) {
+            (1.., _, _) => Outcome::Failed,
+            (0, 1.., _) => Outcome::Invalid,
+            (0, 0, 1..) => Outcome::Passed,
+            (0, 0, 0) => Outcome::NotRun,
         }
     }
 }
@@ -109,6 +113,8 @@ pub enum Outcome {
     Passed,
     /// At least one test failed.
     Failed,
+    /// None failed, but at least one could not be believed.
+    Invalid,
     /// No test was executed.
     NotRun,
 }

@@ -24,6 +24,7 @@ mod registry;
 pub mod sink;
 mod supervisor;
 mod team;
+mod telling;
 mod wording;
 
 pub use case::Case;

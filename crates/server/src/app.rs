@@ -69,6 +69,7 @@ impl App {
         let retention = Retention {
             events_min: config.retained_events_min,
             hours: config.retained_hours,
+            interval: config.retention_interval,
         };
         let bridge = Bridge::start(&store, broker.clone(), batch_max, queue_max, retention);
         let bounds = RunBounds {

@@ -8,6 +8,8 @@
 //! What the bridge does not do: it knows neither agents nor sockets. A connection is its [`Outbox`].
 
 pub mod draft;
+#[cfg(test)]
+mod hand_over;
 pub mod hub;
 pub mod outbox;
 pub mod retention;
@@ -19,19 +21,21 @@ use std::time::Duration;
 
 use kingsguard_protocol::client::ResumePoint;
 use kingsguard_protocol::control::ThreadPosition;
-use kingsguard_protocol::{CloseCode, ErrorCode, ThreadId, UserId};
+use kingsguard_protocol::{CloseCode, ErrorCode, ThreadId, Timestamp, UserId};
 use sqlx::PgPool;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-pub use self::draft::{EventDraft, Origin};
+pub use self::draft::{EventDraft, Moment, Origin};
 use self::hub::{CatchUp, FollowerId, Hub};
 pub use self::outbox::{Outbox, OutboxReader, Outgoing, Overflow};
 use self::retention::Retention;
-pub use self::writer::{AppendError, StoredEvent};
-use self::writer::{Deliver, Submission, Writer};
+pub use self::writer::AppendError;
+use self::writer::{Deliver, StoredEvents, Submission, Writer};
 use crate::broker::{Broker, Notice};
 use crate::error::ApiError;
+use crate::sabotage::{self, Fault};
+use crate::store::events::NewRunEnd;
 use crate::store::{Store, events, threads};
 use crate::telemetry::{self, ResumeOutcome};
 
@@ -70,49 +74,63 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Bridge {
     inner: Arc<Inner>,
-    queue: mpsc::Sender<Submission>,
+    queue: mpsc::UnboundedSender<Submission>,
+    /// Bounds the queue: a permit for each event that may wait.
+    room: Arc<Semaphore>,
+    chunk_max: usize,
 }
 
-/// An event that was handed to the writer.
+/// Events that were handed to the writer.
 #[derive(Debug)]
-pub struct Receipt(oneshot::Receiver<Result<StoredEvent, AppendError>>);
+pub struct Receipt(oneshot::Receiver<Result<Timestamp, AppendError>>);
 
 impl Receipt {
-    /// Waits until the event is durable.
+    /// Waits until all of them are durable; gives the timestamp of the last one.
     ///
     /// # Errors
-    /// It will never be: see [`AppendError`].
-    pub async fn durable(self) -> Result<StoredEvent, AppendError> {
+    /// They will never be: see [`AppendError`].
+    pub async fn durable(self) -> Result<Timestamp, AppendError> {
         self.0.await.unwrap_or(Err(AppendError::Unavailable))
     }
 }
 
-/// A place in the writer's queue.
+/// Room in the writer's queue.
 #[derive(Debug)]
-pub struct Place<'a>(mpsc::Permit<'a, Submission>);
+pub struct Place<'a> {
+    queue: &'a mpsc::UnboundedSender<Submission>,
+    room: OwnedSemaphorePermit,
+}
 
 impl Place<'_> {
-    /// Takes the place: events are written in the order in which this is called.
+    /// Takes the place: events are written in the order in which this is called. There are as many drafts as room was
+    /// asked for; `end` is the run's where the last one is its last event.
     #[must_use]
-    pub fn submit(self, draft: EventDraft) -> Receipt {
+    pub fn submit(self, origin: &Origin, drafts: Vec<EventDraft>, end: Option<NewRunEnd>) -> Receipt {
         let (reply, receipt) = oneshot::channel();
-        self.0.send(Submission { draft, reply });
+        let submission = Submission {
+            origin: origin.clone(),
+            drafts,
+            end,
+            reply,
+            room: self.room,
+        };
+        // A writer that is gone drops it, and with it the sender of the receipt.
+        drop(self.queue.send(submission));
         Receipt(receipt)
     }
 }
 
 impl Deliver for Inner {
-    fn deliver(&self, events: &[StoredEvent]) {
-        for event in events {
-            self.offer(&event.thread_id, event.seq, &event.frame);
+    fn deliver(&self, events: &[StoredEvents]) {
+        for thread in self.hub.deliver_all(events) {
+            self.note_gap(thread);
         }
         if self.has_peers.load(Ordering::Relaxed) {
-            self.broker.publish_events(
-                events
-                    .iter()
-                    .map(|e| (e.thread_id.clone(), e.seq, e.frame.clone()))
-                    .collect(),
-            );
+            let each = events.iter().flat_map(|stored| {
+                let places = (stored.first_seq..).zip(&stored.frames);
+                places.map(|(seq, frame)| (stored.thread_id.clone(), seq, frame.clone()))
+            });
+            self.broker.publish_events(each.collect());
         }
     }
 }
@@ -120,9 +138,13 @@ impl Deliver for Inner {
 impl Inner {
     fn offer(&self, thread: &ThreadId, seq: u64, frame: &Utf8Bytes) {
         if self.hub.deliver(thread, seq, frame) {
-            // The receiver lives as long as the process; without it nothing follows any more.
-            drop(self.gaps.send(thread.clone()));
+            self.note_gap(thread.clone());
         }
+    }
+
+    fn note_gap(&self, thread: ThreadId) {
+        // The receiver lives as long as the process; without it nothing follows any more.
+        drop(self.gaps.send(thread));
     }
 
     /// Reads what a feed lacks from the log.
@@ -213,7 +235,8 @@ impl Bridge {
     #[must_use]
     pub fn start(store: &Store, broker: Broker, batch_max: usize, queue_max: usize, retention: Retention) -> Self {
         let pool = store.pool().clone();
-        let (queue, submissions) = mpsc::channel(queue_max);
+        let (queue, submissions) = mpsc::unbounded_channel();
+        let queue_max = queue_max.min(Semaphore::MAX_PERMITS);
         let (gaps, gap_reader) = mpsc::unbounded_channel();
         let remote = broker.subscribe_events();
         let inner = Arc::new(Inner {
@@ -230,7 +253,12 @@ impl Bridge {
         tokio::spawn(inner.clone().compare());
         tokio::spawn(inner.clone().receive(remote));
         tokio::spawn(inner.clone().heed_deletions());
-        Self { inner, queue }
+        Self {
+            inner,
+            queue,
+            room: Arc::new(Semaphore::new(queue_max)),
+            chunk_max: batch_max.min(queue_max),
+        }
     }
 
     /// Tells whether other nodes are alive.
@@ -241,22 +269,23 @@ impl Bridge {
         }
     }
 
-    /// Waits for a place in the writer's queue.
+    /// Events that can be handed in together at most.
+    #[must_use]
+    pub fn chunk_max(&self) -> usize {
+        self.chunk_max
+    }
+
+    /// Waits for room for so many events, at most [`Bridge::chunk_max`], in the writer's queue.
     ///
     /// # Errors
     /// The writer is gone: the process ends.
-    pub async fn place(&self) -> Result<Place<'_>, AppendError> {
-        self.queue
-            .reserve()
-            .await
-            .map(Place)
-            .map_err(|_| AppendError::Unavailable)
-    }
-
-    /// Events that wait for the writer.
-    #[must_use]
-    pub fn queue_depth(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+    pub async fn place(&self, events: usize) -> Result<Place<'_>, AppendError> {
+        let permits = u32::try_from(events).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(permits).await;
+        Ok(Place {
+            queue: &self.queue,
+            room: room.map_err(|_| AppendError::Unavailable)?,
+        })
     }
 
     /// Prepares that a connection follows threads: says where each stands, and holds its events back until
@@ -317,7 +346,11 @@ impl Bridge {
                 (FollowFrom::Resume(_), None) => telemetry::resume_judged(ResumeOutcome::Refused),
             }
             if let Some(start) = following.starts.iter_mut().find(|start| start.thread == *thread) {
-                start.have = granted.unwrap_or(last_seq);
+                start.have = match granted {
+                    Some(after) if sabotage::planted(Fault::ReplayOffByOne) => after.saturating_sub(1),
+                    Some(after) => after,
+                    None => last_seq,
+                };
             }
             following.positions.push(ThreadPosition {
                 thread_id: thread.clone(),
@@ -415,7 +448,7 @@ async fn replay(inner: Arc<Inner>, outbox: Outbox, start: Start) {
                 inner.hub.fill(&thread, page.iter().cloned());
                 for (seq, frame) in page {
                     // Frames can be large: wait for room in bytes, too, before each.
-                    if !outbox.has_room().await || outbox.push_text(frame).is_err() {
+                    if !outbox.has_room().await || hub::replay(&outbox, frame).is_err() {
                         inner.hub.leave(&thread, id);
                         return;
                     }

@@ -22,12 +22,18 @@ const SUITE_VARIABLES: &[&str] = &[
     "KINGSGUARD_ENV",
     "KINGSGUARD_EVIDENCE_DIR",
     "KINGSGUARD_RECORDS_DIR",
+    #[cfg(feature = "sabotage")]
+    SABOTAGE,
     "KINGSGUARD_SEED",
     "KINGSGUARD_SERVICES",
     "KINGSGUARD_STACK",
     "KINGSGUARD_SUITE_RUN",
     "KINGSGUARD_TARGET",
 ];
+
+/// Which fault the sabotaged server plants. No setting: an ordinary server does not know the variable.
+#[cfg(feature = "sabotage")]
+const SABOTAGE: &str = "KINGSGUARD_SABOTAGE";
 
 /// One setting, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -112,6 +118,13 @@ impl Config {
                 Err(ConfigError { problems })
             }
         }
+    }
+
+    /// The fault that the environment asks for; empty where it asks for none.
+    #[cfg(feature = "sabotage")]
+    #[must_use]
+    pub fn sabotage_from_env() -> String {
+        std::env::var(SABOTAGE).unwrap_or_default()
     }
 
     /// Reads variables that are given. Empty values count as not set, so that a compose file may pass them through.

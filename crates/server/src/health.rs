@@ -55,6 +55,15 @@ pub async fn judge(app: &App) -> (Readiness, HealthResponse) {
             "The migrations did not run yet.",
         ),
     );
+    let has_lease = app.runs.has_had_its_lease();
+    dependencies.insert(
+        "lease".to_owned(),
+        plain(
+            has_lease,
+            HealthStatus::Unavailable,
+            "This node has no lease yet: others would take its runs.",
+        ),
+    );
     let has_agents = !app.registry.names().is_empty();
     dependencies.insert(
         "agents".to_owned(),
@@ -73,7 +82,7 @@ pub async fn judge(app: &App) -> (Readiness, HealthResponse) {
         };
         dependencies.insert("model".to_owned(), health);
     }
-    let works = has_agents && has_postgres && is_migrated && (has_redis || app.broker.was_up());
+    let works = has_agents && has_postgres && is_migrated && has_lease && (has_redis || app.broker.was_up());
     let status = if app.drain.is_draining() {
         HealthStatus::Draining
     } else if !works {

@@ -21,12 +21,17 @@ pub mod health;
 pub mod http;
 pub mod limiter;
 pub mod model;
+pub mod program;
 pub mod quality;
 pub mod redact;
 pub mod runs;
+pub mod sabotage;
+#[cfg(test)]
+mod schedules;
 pub mod serve;
 pub mod session;
 pub mod store;
+pub mod sync;
 pub mod telemetry;
 pub mod threads;
 pub mod tools;

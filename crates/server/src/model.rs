@@ -2,6 +2,7 @@
 //!
 //! A model reads requests and words summaries. It never computes a figure: figures come from tools.
 
+mod attempts;
 pub mod breaker;
 mod openai;
 mod planner;

@@ -21,6 +21,7 @@ use crate::agents::AgentRegistry;
 use crate::bridge::Bridge;
 use crate::error::ApiError;
 use crate::redact;
+use crate::sabotage::{self, Fault};
 use crate::store::Store;
 use crate::store::runs::{self, Known, NewRun, OwnedRun, StopRequest};
 use crate::telemetry;
@@ -30,7 +31,7 @@ const ROUNDS_PER_LEASE: u32 = 6;
 /// Runs taken over in one round.
 const TAKE_OVER_MAX: i64 = 256;
 /// A run that is this node's, open, and not known here for so long was accepted while the connection to Postgres broke.
-const ADOPT_AFTER: chrono::TimeDelta = chrono::TimeDelta::seconds(3);
+const ADOPT_AFTER: chrono::TimeDelta = chrono::TimeDelta::seconds(1);
 
 /// A message that starts a run.
 #[derive(Debug)]
@@ -170,7 +171,7 @@ impl Runs {
         if inner.lock().draining {
             return Err(ApiError::new(ErrorCode::ServiceDraining));
         }
-        if !inner.leased.load(Ordering::Relaxed) {
+        if !self.has_had_its_lease() {
             return Err(ApiError::new(ErrorCode::DatabaseUnavailable));
         }
         limit()?;
@@ -193,7 +194,8 @@ impl Runs {
             node_id: &inner.node_id,
             accepted_at: accepted_at.as_datetime(),
         };
-        if !runs::accept(inner.store.pool(), &new).await? {
+        let forgotten = sabotage::planted(Fault::LostAfterAcknowledgement);
+        if !forgotten && !runs::accept(inner.store.pool(), &new).await? {
             // The same message came twice at once, or the thread was deleted meanwhile.
             return match runs::known(inner.store.pool(), &user_id, &thread_id, &message_id).await? {
                 Known::Repeated { run_id, accepted_at } => {
@@ -212,6 +214,9 @@ impl Runs {
             repeated: false,
         };
         answer(&accepted);
+        if forgotten {
+            return Ok(accepted);
+        }
         inner.clone().enqueue(OwnedRun {
             run_id: run_id.clone(),
             user_id,
@@ -262,6 +267,12 @@ impl Runs {
     /// `DATABASE_UNAVAILABLE`.
     pub async fn open(&self, user: &UserId) -> Result<Vec<RunState>, ApiError> {
         Ok(runs::open(self.inner.store.pool(), user).await?)
+    }
+
+    /// Whether runs can be accepted: before its first lease a node's runs would seem a dead node's.
+    #[must_use]
+    pub fn has_had_its_lease(&self) -> bool {
+        self.inner.leased.load(Ordering::Relaxed)
     }
 
     /// Runs of this node that go on.
@@ -316,6 +327,12 @@ impl Inner {
             return;
         }
         open.signals.insert(queued.run.run_id.clone(), sender);
+        if queued.run.phase == RunPhase::Running.as_str() {
+            // It began on a node that is gone: only its end is owed, and that waits behind no other run (SEQ-9).
+            drop(open);
+            tokio::spawn(self.execute(queued));
+            return;
+        }
         if let Some(waiting) = open.waiting.get_mut(&thread) {
             waiting.push_back(queued);
         } else {
@@ -409,16 +426,19 @@ impl Inner {
         for (run, stop) in runs::stop_requests(self.store.pool(), &self.node_id).await? {
             self.clone().signal(&run, Signal::Stop(stop));
         }
-        if self.lock().draining || !may_take_over {
+        if self.lock().draining {
             return Ok(());
-        }
-        for run in runs::take_over(self.store.pool(), &self.node_id, TAKE_OVER_MAX).await? {
-            tracing::info!(run_id = %run.run_id, phase = %run.phase, "run of a dead node taken over");
-            self.clone().enqueue(run);
         }
         let before = Utc::now() - ADOPT_AFTER;
         let known: Vec<RunId> = self.lock().signals.keys().cloned().collect();
         for run in runs::forgotten(self.store.pool(), &self.node_id, &known, before).await? {
+            self.clone().enqueue(run);
+        }
+        if !may_take_over || sabotage::planted(Fault::OrphansStay) {
+            return Ok(());
+        }
+        for run in runs::take_over(self.store.pool(), &self.node_id, TAKE_OVER_MAX).await? {
+            tracing::info!(run_id = %run.run_id, phase = %run.phase, "run of a dead node taken over");
             self.clone().enqueue(run);
         }
         Ok(())

@@ -181,9 +181,9 @@ pub fn connection_closed(code: Option<u16>) {
     metrics::counter!(CONNECTIONS_CLOSED_TOTAL, "code" => code).increment(1);
 }
 
-/// An event went into a connection's queue.
-pub fn event_sent(event_type: &'static str) {
-    metrics::counter!(EVENTS_SENT_TOTAL, "type" => event_type).increment(1);
+/// Events of one type went into queues of connections.
+pub fn events_sent(event_type: &'static str, count: u64) {
+    metrics::counter!(EVENTS_SENT_TOTAL, "type" => event_type).increment(count);
 }
 
 /// An event became durable.

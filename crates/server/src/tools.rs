@@ -27,6 +27,7 @@ mod dispatcher;
 mod figures;
 mod forecast;
 mod latency;
+mod listing;
 mod patterns;
 mod period;
 mod pricing;
@@ -44,5 +45,6 @@ pub use dispatcher::{
     DispatchToken, Halt, RunScope, Tool, ToolCall, ToolDispatcher, ToolError, ToolFailure, ToolInputs, ToolRequest,
 };
 pub use figures::{Object, dollars, mean, percentile, share_basis_points};
+pub use listing::{listed, row_in_words};
 pub use pricing::{CatalogueError, PLANNER_MODEL, Price, PriceCatalogue};
 pub use source::{InMemoryUsage, RunData, SourceError, UsageSource, UsageTotals};

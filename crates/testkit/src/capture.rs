@@ -2,6 +2,7 @@
 //!
 //! Nothing is ever added to what arrived: judging happens on a [`Recording`] made from it.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub struct Capture {
 struct State {
     facts: Facts,
     connections: Vec<Connection>,
+    /// From which address of its own each connection speaks, since when.
+    addresses: Vec<(SocketAddr, Instant, usize)>,
     checks: u64,
 }
 
@@ -46,6 +49,21 @@ impl Capture {
     #[must_use]
     pub fn now_us(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
+    }
+
+    /// A moment in microseconds since the capture began; 0 for one before.
+    #[must_use]
+    pub(crate) fn us_at(&self, moment: Instant) -> u64 {
+        moment.saturating_duration_since(self.began).as_micros() as u64
+    }
+
+    /// Which connection of the recording spoke from this address at this moment: ports are used again.
+    pub(crate) fn connection_from(&self, address: SocketAddr, at: Instant) -> Option<usize> {
+        let state = self.lock();
+        let mut speaking = state.addresses.iter().rev();
+        speaking
+            .find(|(known, since, _)| *known == address && *since <= at)
+            .map(|(_, _, connection)| *connection)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -180,6 +198,12 @@ impl Tap {
         change(&mut self.capture.lock().connections[self.connection])
     }
 
+    /// Remembers from which address of its own the connection speaks, so that what a fault does to it is told.
+    pub fn speaks_from(&self, address: SocketAddr) {
+        let since = Instant::now();
+        self.capture.lock().addresses.push((address, since, self.connection));
+    }
+
     /// Writes down the answer to the upgrade.
     pub fn upgraded(&self, status: u16, selected_protocol: Option<String>) {
         let now = self.capture.now_us();
@@ -225,6 +249,8 @@ impl Tap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    kingsguard_report::covers!("KIT-3");
 
     #[test]
     fn frames_stay_as_they_came_and_times_never_fall() {

@@ -11,6 +11,8 @@ pub struct Case {
     pub test: String,
     /// The clauses that the test is about.
     pub clauses: &'static [Clause],
+    /// The command that repeats it, where that is not the usual one.
+    pub repeat: Option<String>,
 }
 
 impl Case {
@@ -28,6 +30,18 @@ impl Case {
             category: category.to_owned(),
             test: test.unwrap_or_else(|| own.join("::")),
             clauses,
+            repeat: None,
+        }
+    }
+
+    /// Of a test that a harness makes, so that no function has its name.
+    #[must_use]
+    pub fn made(category: &str, test: &str, clauses: &'static [Clause], repeat: String) -> Self {
+        Self {
+            category: category.to_owned(),
+            test: test.to_owned(),
+            clauses,
+            repeat: Some(repeat),
         }
     }
 
@@ -50,6 +64,9 @@ impl Case {
     /// The command that repeats the test with a seed.
     #[must_use]
     pub fn repeat_command(&self, seed: u64) -> String {
+        if let Some(repeat) = &self.repeat {
+            return repeat.clone();
+        }
         let binary =
             std::env::var("NEXTEST_BINARY_ID").unwrap_or_else(|_| format!("kingsguard-tests::{}", self.category));
         format!(

@@ -4,6 +4,7 @@
 //! not compile.
 
 use kingsguard_report::Level;
+use kingsguard_report::row::same;
 
 /// One clause of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +42,6 @@ impl Clause {
         }
         None
     }
-}
-
-/// `==` of texts is not yet allowed in constants.
-const fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut index = 0;
-    while index < a.len() {
-        if a[index] != b[index] {
-            return false;
-        }
-        index += 1;
-    }
-    true
 }
 
 const fn must(id: &'static str, sentence: &'static str) -> Clause {

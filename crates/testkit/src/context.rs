@@ -1,17 +1,19 @@
 //! What a test holds in its hand: isolated users, a target, the capture; judgement and evidence at the end.
 
+mod outcome;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use futures_util::FutureExt as _;
 use kingsguard_protocol::{ErrorCode, Timestamp};
 use kingsguard_report::Figure;
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::time::Instant;
 
@@ -19,16 +21,22 @@ use crate::capture::Capture;
 use crate::case::Case;
 use crate::chat::{Chat, PATIENCE};
 use crate::connect::ConnectOptions;
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, SABOTAGE};
 use crate::evidence::{Evidence, Finding, Keep};
+use crate::fault::{FaultProxy, Ledger};
 use crate::http::Http;
 use crate::link::Refused;
+use crate::provider::private::PrivateServices;
 use crate::raw::RawSocket;
 use crate::recording::Recording;
-use crate::session::Session;
+use crate::sabotage::{RULES_VARIABLE, Sabotage, Saboteur};
+use crate::session::{Session, authority};
 use crate::stack::Stack;
 use crate::user::{SimulatedUser, expect_refusal};
 use crate::validate;
+pub(crate) use outcome::BodyFailure;
+use outcome::FellShort;
+pub use outcome::Outcome;
 
 /// How long a test that is over waits for what is still under way before it is judged.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -40,6 +48,17 @@ pub struct Builder {
     own: bool,
     settings: BTreeMap<String, String>,
     nodes: usize,
+    services: Whose,
+    seed: Option<u64>,
+}
+
+/// Whose Postgres and Redis a test uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// Those of the suite run; the test has a database and a prefix there.
+    Shared,
+    /// Its own, which it may kill.
+    Private,
 }
 
 /// What a running test holds in its hand.
@@ -51,25 +70,12 @@ pub struct TestContext {
     capture: Capture,
     session: Session,
     deployment: Mutex<Option<Deployment>>,
+    services: Mutex<Option<PrivateServices>>,
+    sabotage: Option<Sabotage>,
+    /// Before a target; before nodes of its own the deployment puts them.
+    _saboteur: Option<Saboteur>,
+    ledger: Ledger,
     figures: StdMutex<Vec<Figure>>,
-}
-
-/// What a test's body may end with.
-pub trait Outcome {
-    /// Why it failed, if it did.
-    fn failure(self) -> Option<String>;
-}
-
-impl Outcome for () {
-    fn failure(self) -> Option<String> {
-        None
-    }
-}
-
-impl Outcome for anyhow::Result<()> {
-    fn failure(self) -> Option<String> {
-        self.err().map(|error| format!("{error:#}"))
-    }
 }
 
 impl Builder {
@@ -87,7 +93,8 @@ impl Builder {
         self
     }
 
-    /// Starts several nodes on one database and one Redis prefix; one is the default, none leaves starting to the test.
+    /// Starts several nodes on one database and one Redis prefix; one is the default, none leaves starting to the test: the
+    /// users of the context speak to the first node that it adds.
     ///
     /// # Panics
     /// The test is a wire test.
@@ -101,12 +108,42 @@ impl Builder {
         self
     }
 
+    /// Gives the test a Postgres and a Redis of its own, which it may kill, restart and empty.
+    ///
+    /// # Panics
+    /// The test is a wire test.
+    #[must_use]
+    pub fn with_private_services(mut self) -> Self {
+        assert!(self.own, "a wire test runs against any target: it has no services");
+        self.services = Whose::Private;
+        self
+    }
+
+    /// Chooses the seed of everything random in the test, whatever the environment says.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Plants a fault in every node of the test's own backend; `kingsguard-server-sabotaged --list` names them. Such tests
+    /// live in a module `planted`, by which the runner knows that the binary is needed.
+    ///
+    /// # Panics
+    /// The test is a wire test: nobody plants a fault in a target.
+    #[must_use]
+    pub fn with_sabotage(self, id: &str) -> Self {
+        self.with_setting(SABOTAGE, id)
+    }
+
     /// Runs the test: starts what it needs, runs `body`, judges all captures, keeps evidence or cleans up.
     ///
     /// # Panics
     /// The test failed: the body panicked or ended with an error, a MUST clause is broken, or nothing was judged at all.
     pub async fn run<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T) {
-        if let Some(failure) = self.execute(body, Keep::Evidence).await {
+        let proving = std::env::var_os(RULES_VARIABLE).is_some_and(|rules| !rules.is_empty());
+        let keep = if proving { Keep::Record } else { Keep::Evidence };
+        if let Some(failure) = self.execute(body, keep).await {
             panic!("{failure}");
         }
     }
@@ -117,17 +154,22 @@ impl Builder {
     /// # Panics
     /// The test held, or could not start.
     pub async fn run_to_failure<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T) -> String {
-        match self.execute(body, Keep::Nothing).await {
+        match self.look_for_failure(body).await {
             Some(failure) => failure,
             None => panic!("the test held, where it must fail"),
         }
+    }
+
+    /// The same, for a test that fails by chance; `None` where it held.
+    pub async fn look_for_failure<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T) -> Option<String> {
+        self.execute(body, Keep::Nothing).await
     }
 
     async fn execute<T: Outcome>(self, body: impl AsyncFnOnce(&TestContext) -> T, keep: Keep) -> Option<String> {
         let started = Timestamp::now();
         let began = Instant::now();
         let case = self.case.clone();
-        let seed = seed();
+        let seed = self.seed.unwrap_or_else(seed);
         let evidence = Evidence::prepare(&case, seed, keep);
         let capture = Capture::default();
         let watch = capture.watch_own_schedule();
@@ -140,13 +182,13 @@ impl Builder {
             ),
         };
         let body_failure = match AssertUnwindSafe(body(&context)).catch_unwind().await {
-            Ok(outcome) => outcome.failure(),
-            Err(panic) => Some(panic_text(panic.as_ref())),
+            Ok(outcome) => outcome.failure().map(BodyFailure::Failed),
+            Err(panic) => Some(BodyFailure::of_panic(panic.as_ref())),
         };
         if body_failure.is_none() {
             context.settle().await;
         }
-        let recording = capture.recording(&case.test);
+        let recording = context.recording();
         drop(watch);
         context.session.end_parked();
         let judgement = validate::judge(&recording);
@@ -159,6 +201,8 @@ impl Builder {
             recording: &recording,
             judgement,
             checks: capture.checks(),
+            never_happened: context.ledger.never_happened(),
+            sabotage_happened: context.sabotage.as_ref().map(Sabotage::happened),
             figures: std::mem::take(
                 context
                     .figures
@@ -167,29 +211,48 @@ impl Builder {
             ),
         };
         let deployment = context.deployment.get_mut().take();
-        evidence.conclude(finding, deployment).await
+        let concluded = evidence.conclude(finding, deployment).await;
+        match context.services.get_mut().take() {
+            Some(services) => match services.end().await {
+                Ok(()) => concluded,
+                Err(error) => Some(format!(
+                    "{}ending the test's own services: {error:#}",
+                    concluded.map_or(String::new(), |failure| format!("{failure}\n"))
+                )),
+            },
+            None => concluded,
+        }
     }
 
     async fn start(self, seed: u64, capture: &Capture, evidence: &Evidence) -> Result<TestContext> {
         let target = std::env::var("KINGSGUARD_TARGET")
             .ok()
             .filter(|target| !target.is_empty());
-        let mut deployment = None;
+        let sabotage = Sabotage::from_env()?;
+        let (mut deployment, mut services, mut saboteur) = (None, None, None);
         let base_url = match target {
             Some(_) if self.own => bail!("needs its own stack: not run against a target"),
-            Some(target) => target,
+            Some(target) => match &sabotage {
+                Some(sabotage) => {
+                    let before = Saboteur::before(&authority(&target), sabotage)
+                        .context("listening on loopback before the target")?;
+                    let url = format!("http://{}", before.address());
+                    saboteur = Some(before);
+                    url
+                }
+                None => target,
+            },
             None => {
-                let stack = Stack::from_env()?;
-                let mut own = Deployment::prepare(stack, evidence.folder(), &self.settings).await?;
+                let mut stack = Stack::from_env()?;
+                if self.services == Whose::Private {
+                    stack = services.insert(PrivateServices::start(&stack).await?).stack().clone();
+                }
+                let mut own = Deployment::prepare(stack, evidence.folder(), &self.settings, sabotage.clone()).await?;
                 note_facts(capture, &own, &self.settings);
                 for _ in 0..self.nodes {
                     own.add_node(&BTreeMap::new()).await?;
                 }
-                let url = if self.nodes > 0 {
-                    own.url(0)
-                } else {
-                    "http://127.0.0.1:9".to_owned()
-                };
+                let url = own.url(0);
                 deployment = Some(own);
                 url
             }
@@ -201,6 +264,10 @@ impl Builder {
             capture: capture.clone(),
             session: Session::new(&base_url, capture.clone()),
             deployment: Mutex::new(deployment),
+            services: Mutex::new(services),
+            sabotage,
+            _saboteur: saboteur,
+            ledger: Ledger::default(),
             figures: StdMutex::default(),
         })
     }
@@ -218,10 +285,7 @@ fn note_facts(capture: &Capture, deployment: &Deployment, chosen: &BTreeMap<Stri
             facts.handshake_deadline_ms = deadline;
         }
         for name in ["KINGSGUARD_DATABASE_URL", "KINGSGUARD_REDIS_URL"] {
-            let address = deployment.settings().get(name).and_then(|url| {
-                let authority = url.split("://").nth(1)?.split('/').next()?;
-                authority.rsplit('@').next().map(str::to_owned)
-            });
+            let address = deployment.settings().get(name).and_then(|url| authority_of(url));
             facts.internal_addresses.extend(address);
         }
         for name in [
@@ -234,19 +298,17 @@ fn note_facts(capture: &Capture, deployment: &Deployment, chosen: &BTreeMap<Stri
     });
 }
 
+/// Host and port of a URL.
+fn authority_of(url: &str) -> Option<String> {
+    let authority = url.split("://").nth(1)?.split(['/', '?']).next()?;
+    authority.rsplit('@').next().map(str::to_owned)
+}
+
 fn seed() -> u64 {
     std::env::var("KINGSGUARD_SEED")
         .ok()
         .and_then(|seed| seed.trim().parse().ok())
         .unwrap_or_else(rand::random)
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "panicked with something that is no text".to_owned())
 }
 
 impl TestContext {
@@ -259,6 +321,8 @@ impl TestContext {
             own: false,
             settings: BTreeMap::new(),
             nodes: 1,
+            services: Whose::Shared,
+            seed: None,
         }
     }
 
@@ -354,6 +418,12 @@ impl TestContext {
         assert!(holds, "claim does not hold: {claim}");
     }
 
+    /// Ends the test as an invalid run: the machine or the generator fell short, so that nothing can be said about the
+    /// target. The suite run then ends with exit code 6 unless another test failed.
+    pub fn invalid(&self, why: impl Into<String>) -> ! {
+        std::panic::panic_any(FellShort::of(why))
+    }
+
     /// Remembers a figure for the report.
     pub fn figure(&self, id: &str, value: f64, unit: &str) {
         self.record_figure(Figure {
@@ -404,7 +474,9 @@ impl TestContext {
     /// What was captured so far.
     #[must_use]
     pub fn recording(&self) -> Recording {
-        self.capture.recording(&self.case.test)
+        let mut recording = self.capture.recording(&self.case.test);
+        self.ledger.note_in(&mut recording, &self.capture);
+        recording
     }
 
     /// The capture, for connections that a test makes by itself.
@@ -427,6 +499,18 @@ impl TestContext {
         })
     }
 
+    /// The test's own Postgres and Redis.
+    ///
+    /// # Panics
+    /// The test shares those of the suite run.
+    pub async fn services(&self) -> MappedMutexGuard<'_, PrivateServices> {
+        MutexGuard::map(self.services.lock().await, |services| {
+            services
+                .as_mut()
+                .expect("only a test of `Builder::with_private_services` asks for its services")
+        })
+    }
+
     /// The address of a node.
     pub async fn node_url(&self, node: usize) -> String {
         self.backend().await.url(node)
@@ -437,9 +521,21 @@ impl TestContext {
     /// # Panics
     /// It does not become ready.
     pub async fn add_node(&self) -> usize {
+        self.add_node_with([]).await
+    }
+
+    /// Starts one more node with settings of its own; says its number.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn add_node_with<'s>(&self, settings: impl IntoIterator<Item = (&'s str, String)>) -> usize {
+        let settings = settings
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
         self.backend()
             .await
-            .add_node(&BTreeMap::new())
+            .add_node(&settings)
             .await
             .unwrap_or_else(|error| panic!("adding a node: {error:#}"))
     }
@@ -511,6 +607,46 @@ impl TestContext {
             .log(node)
             .await
             .unwrap_or_else(|error| panic!("reading the log of node {node}: {error:#}"))
+    }
+
+    // ---- faults -----------------------------------------------------------------------------------------------------
+
+    /// A proxy between the test and a node, and the base URL that leads through it. What is injected there and never
+    /// happens fails the test; what it damages is told in the recording.
+    pub async fn fault_proxy_before_node(&self, node: usize) -> (FaultProxy, String) {
+        let url = self.node_url(node).await;
+        let proxy = FaultProxy::noted_before_websocket(&authority(&url), self.rng().random(), self.ledger.clone());
+        let led = proxy.lead(&url);
+        (proxy, led)
+    }
+
+    /// A proxy between nodes and Postgres, and the value of `KINGSGUARD_DATABASE_URL` that leads through it: for nodes that
+    /// are started with it, see [`TestContext::add_node_with`].
+    pub async fn fault_proxy_before_postgres(&self) -> (FaultProxy, String) {
+        self.fault_proxy_before_service("KINGSGUARD_DATABASE_URL").await
+    }
+
+    /// A proxy between nodes and Redis, and the value of `KINGSGUARD_REDIS_URL` that leads through it.
+    pub async fn fault_proxy_before_redis(&self) -> (FaultProxy, String) {
+        self.fault_proxy_before_service("KINGSGUARD_REDIS_URL").await
+    }
+
+    async fn fault_proxy_before_service(&self, setting: &str) -> (FaultProxy, String) {
+        let url = self
+            .backend()
+            .await
+            .settings()
+            .get(setting)
+            .cloned()
+            .unwrap_or_default();
+        let Some(authority) = authority_of(&url) else {
+            panic!("{setting} names no host");
+        };
+        let proxy = FaultProxy::noted_before_bytes(&authority, self.rng().random(), self.ledger.clone());
+        let own = proxy.address().to_string();
+        self.capture.update_facts(|facts| facts.internal_addresses.push(own));
+        let led = proxy.lead(&url);
+        (proxy, led)
     }
 
     async fn settle(&self) {

@@ -8,8 +8,12 @@ use nix::sys::signal::Signal;
 
 use crate::provider::containers::BackendContainer;
 use crate::provider::processes::{Launch, Running, free_port};
-use crate::provider::server_binary;
-use crate::stack::{BackendKind, Stack, delete_keys, with_database};
+use crate::provider::{sabotaged_server_binary, server_binary};
+use crate::sabotage::{Sabotage, Saboteur};
+use crate::stack::{BackendKind, ProcessId, Stack, delete_keys, with_database};
+
+/// The setting by which a node is started from the binary that plants faults.
+pub(crate) const SABOTAGE: &str = "KINGSGUARD_SABOTAGE";
 
 /// A backend of one test: its database, its Redis prefix, its nodes.
 #[derive(Debug)]
@@ -18,7 +22,12 @@ pub struct Deployment {
     name: String,
     folder: PathBuf,
     settings: BTreeMap<String, String>,
+    /// Where the first node will listen: known before it is started.
+    first_port: u16,
     nodes: Vec<Node>,
+    sabotage: Option<Sabotage>,
+    /// Before each node, where the suite is being proved; the first one before its node is added.
+    saboteurs: Vec<Saboteur>,
 }
 
 /// One process or container of the backend.
@@ -42,7 +51,12 @@ impl Deployment {
     ///
     /// # Errors
     /// Postgres refuses, or the folder cannot be made.
-    pub async fn prepare(stack: Stack, folder: &Path, chosen: &BTreeMap<String, String>) -> Result<Self> {
+    pub async fn prepare(
+        stack: Stack,
+        folder: &Path,
+        chosen: &BTreeMap<String, String>,
+        sabotage: Option<Sabotage>,
+    ) -> Result<Self> {
         let name = stack.unique_name();
         std::fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
         let database_url = stack.create_database(&name).await?;
@@ -51,13 +65,27 @@ impl Deployment {
         settings.insert("KINGSGUARD_REDIS_URL".into(), stack.redis_url.clone());
         settings.insert("KINGSGUARD_REDIS_PREFIX".into(), name.clone());
         settings.extend(chosen.clone());
-        Ok(Self {
+        let mut deployment = Self {
             stack,
             name,
             folder: folder.to_owned(),
             settings,
+            first_port: free_port()?,
             nodes: Vec::new(),
-        })
+            sabotage,
+            saboteurs: Vec::new(),
+        };
+        deployment.put_saboteur_before(deployment.first_port)?;
+        Ok(deployment)
+    }
+
+    fn put_saboteur_before(&mut self, port: u16) -> Result<()> {
+        if let Some(sabotage) = &self.sabotage {
+            let saboteur = Saboteur::before(&format!("127.0.0.1:{port}"), sabotage);
+            self.saboteurs
+                .push(saboteur.context("listening on loopback before a node")?);
+        }
+        Ok(())
     }
 
     /// Starts one more node on the same database and Redis prefix; says which.
@@ -65,7 +93,12 @@ impl Deployment {
     /// # Errors
     /// It does not become ready.
     pub async fn add_node(&mut self, chosen: &BTreeMap<String, String>) -> Result<usize> {
-        self.add_node_on(free_port()?, chosen).await
+        let port = if self.nodes.is_empty() {
+            self.first_port
+        } else {
+            free_port()?
+        };
+        self.add_node_on(port, chosen).await
     }
 
     /// The same, on a port that somebody chose.
@@ -74,6 +107,9 @@ impl Deployment {
     /// It does not become ready, as where the port is taken.
     pub async fn add_node_on(&mut self, port: u16, chosen: &BTreeMap<String, String>) -> Result<usize> {
         let index = self.nodes.len();
+        if index > 0 {
+            self.put_saboteur_before(port)?;
+        }
         let mut settings = self.settings.clone();
         settings.extend(chosen.clone());
         settings
@@ -114,9 +150,14 @@ impl Deployment {
         }
         let mut settings = node.settings.clone();
         settings.insert("KINGSGUARD_LISTEN".into(), format!("127.0.0.1:{}", node.port));
+        // Mounted into a container from outside, so that no image holds what must never be released.
+        let sabotaged = settings
+            .contains_key(SABOTAGE)
+            .then(sabotaged_server_binary)
+            .transpose()?;
         node.body = Some(match &stack.backend {
             BackendKind::Process => {
-                let binary = server_binary()?;
+                let binary = sabotaged.map_or_else(server_binary, Ok)?;
                 Body::Process(Box::new(Running::start(Launch {
                     name: "kingsguard-server",
                     program: &binary,
@@ -128,7 +169,7 @@ impl Deployment {
             }
             BackendKind::Container { image, binary } => {
                 let container = BackendContainer::new(image, &stack.suite_run, settings);
-                Body::Container(Box::new(match binary {
+                Body::Container(Box::new(match sabotaged.as_ref().or(binary.as_ref()) {
                     Some(binary) => container.with_binary(binary),
                     None => container,
                 }))
@@ -171,13 +212,20 @@ impl Deployment {
             .with_context(|| format!("looking for node {index}"))
     }
 
-    /// The address of a node.
+    /// The address of a node; that of the first one before it is added as well.
     ///
     /// # Panics
     /// There is no such node.
     #[must_use]
     pub fn url(&self, index: usize) -> String {
-        format!("http://127.0.0.1:{}", self.nodes[index].port)
+        if let Some(saboteur) = self.saboteurs.get(index) {
+            return format!("http://{}", saboteur.address());
+        }
+        let port = match (index, self.nodes.first()) {
+            (0, None) => self.first_port,
+            _ => self.nodes[index].port,
+        };
+        format!("http://127.0.0.1:{port}")
     }
 
     /// How many nodes there are, running or not.
@@ -232,6 +280,37 @@ impl Deployment {
         }
         let bytes = std::fs::read(&node.log).with_context(|| format!("reading {}", node.log.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Where the logs of the nodes are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The process of a node.
+    ///
+    /// # Errors
+    /// It is down, or a container.
+    pub fn process(&self, index: usize) -> Result<ProcessId> {
+        match self.nodes.get(index).and_then(|node| node.body.as_ref()) {
+            Some(Body::Process(running)) => Ok(running.id()),
+            Some(Body::Container(_)) => bail!("node {index} is a container"),
+            None => bail!("node {index} is down"),
+        }
+    }
+
+    /// The process of a node, for [`crate::monitor`].
+    ///
+    /// # Errors
+    /// The node is down, or runs in a container of another machine.
+    pub async fn process_id(&self, index: usize) -> Result<u32> {
+        let node = self.nodes.get(index);
+        let node = node.with_context(|| format!("looking for node {index}"))?;
+        match node.body.as_ref().context("node is down")? {
+            Body::Process(running) => Ok(running.id().pid),
+            Body::Container(container) => container.process_id().await,
+        }
     }
 
     /// Sends a node a signal and does not wait.

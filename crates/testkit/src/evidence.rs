@@ -9,6 +9,7 @@ use kingsguard_protocol::Timestamp;
 use kingsguard_report::{Figure, Level, TestOutcome, TestRecord};
 
 use crate::case::Case;
+use crate::context::BodyFailure;
 use crate::deployment::Deployment;
 use crate::provider::processes::dump_database;
 use crate::recording::Recording;
@@ -26,6 +27,8 @@ pub(crate) struct Evidence {
 pub(crate) enum Keep {
     /// Everything that explains it, and its record.
     Evidence,
+    /// Its record: somebody counts who notices that the backend was made wrong.
+    Record,
     /// Nothing but the record of a proof that held: it failed on purpose.
     Nothing,
 }
@@ -37,10 +40,12 @@ pub(crate) struct Finding<'a> {
     pub(crate) seed: u64,
     pub(crate) started: Timestamp,
     pub(crate) duration: Duration,
-    pub(crate) body_failure: Option<String>,
+    pub(crate) body_failure: Option<BodyFailure>,
     pub(crate) recording: &'a Recording,
     pub(crate) judgement: Judgement,
     pub(crate) checks: u64,
+    pub(crate) never_happened: Vec<String>,
+    pub(crate) sabotage_happened: Option<u64>,
     pub(crate) figures: Vec<Figure>,
 }
 
@@ -69,7 +74,7 @@ impl Evidence {
             self.look_for_secrets_in_logs(&mut finding);
         }
         let must = finding.judgement.recorded(Level::Must);
-        let mut reasons: Vec<String> = finding.body_failure.iter().cloned().collect();
+        let mut reasons: Vec<String> = finding.body_failure.iter().map(ToString::to_string).collect();
         reasons.extend(
             finding
                 .judgement
@@ -79,10 +84,11 @@ impl Evidence {
                 .take(20)
                 .map(ToString::to_string),
         );
+        reasons.append(&mut finding.never_happened);
         if finding.judgement.frames_judged == 0 && finding.checks == 0 {
             reasons.push("the test judged nothing: no frame was captured and no claim was checked".to_owned());
         }
-        let kept = if reasons.is_empty() || self.keep == Keep::Nothing {
+        let kept = if reasons.is_empty() || self.keep != Keep::Evidence {
             self.clean_up(deployment, &mut troubles).await;
             None
         } else {
@@ -105,10 +111,11 @@ impl Evidence {
             test: finding.case.test.clone(),
             category: finding.case.category.clone(),
             clauses: finding.case.clauses.iter().map(|clause| clause.id.to_owned()).collect(),
-            outcome: if reasons.is_empty() {
-                TestOutcome::Passed
-            } else {
-                TestOutcome::Failed
+            outcome: match &finding.body_failure {
+                None if reasons.is_empty() => TestOutcome::Passed,
+                // What broke beside it is a finding all the same.
+                Some(BodyFailure::Invalid(_)) if reasons.len() == 1 => TestOutcome::Invalid,
+                None | Some(_) => TestOutcome::Failed,
             },
             message: reasons
                 .first()
@@ -121,6 +128,7 @@ impl Evidence {
             checks: finding.checks,
             evidence: kept.clone(),
             repeat: finding.case.repeat_command(finding.seed),
+            sabotage_happened: finding.sabotage_happened,
             seed: finding.seed,
             started: finding.started.to_string(),
             duration_ms: finding.duration.as_millis() as u64,
@@ -136,7 +144,8 @@ impl Evidence {
         if reasons.is_empty() {
             return None;
         }
-        let mut text = format!("{} failed\n", finding.case.test);
+        let about: Vec<&str> = finding.case.clauses.iter().map(|clause| clause.id).collect();
+        let mut text = format!("{} failed; it is about {}\n", finding.case.test, about.join(", "));
         for reason in &reasons {
             writeln!(text, "  {reason}").expect("memory takes it");
         }

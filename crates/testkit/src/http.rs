@@ -104,6 +104,14 @@ impl Http {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// `GET path` of a target that may be away.
+    ///
+    /// # Errors
+    /// It cannot be reached or does not answer HTTP.
+    pub async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
+        self.try_send(self.request(Method::GET, path)).await
+    }
+
     /// `POST path` with a JSON body.
     pub async fn post(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await

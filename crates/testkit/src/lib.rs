@@ -26,6 +26,9 @@
 //!   ([`context::Builder::with_setting`]), restart and kill their backend.
 //! - [`SimulatedUser`] is an account; [`Chat`] one connection of it; [`RunView`] one run as a connection saw it.
 //! - [`RawSocket`] writes hand-made bytes; [`Http`] calls the REST side; [`ScriptedModel`] plays the language model.
+//! - [`SteadyChat`] is a client that reconnects and resumes by itself, and the example of a correct one.
+//! - [`fault`] puts faults on the links between the test, the nodes and their services.
+//! - [`chaos`] lets services die and come back by a seed, and judges what all clients saw meanwhile.
 //! - [`SampleRecords`] makes usage records from a seed, with the rows at hand for an independent computation.
 //! - [`Timing`] analyses a recording's times.
 //! - [`validate::judge`] judges any [`Recording`], also one that was stored.
@@ -38,23 +41,28 @@
 
 pub mod capture;
 pub mod case;
+pub mod chaos;
 pub mod chat;
 pub mod clause;
 pub mod connect;
 pub mod context;
 pub mod deployment;
 mod evidence;
+pub mod fault;
 pub mod http;
 pub mod link;
 pub mod model;
+pub mod monitor;
 pub mod provider;
 pub mod raw;
 pub mod recording;
 pub mod run_view;
+pub mod sabotage;
 pub mod sample;
 pub mod serve;
 mod session;
 pub mod stack;
+pub mod steady;
 pub mod supervisor;
 pub mod timing;
 pub mod user;
@@ -64,12 +72,14 @@ pub use chat::{Chat, Frame, PATIENCE};
 pub use connect::ConnectOptions;
 pub use context::TestContext;
 pub use http::{Answer, Http};
+pub use kingsguard_report::covers;
 pub use link::{Head, Refused};
 pub use model::{ModelReply, ScriptedModel};
 pub use raw::{RawFrame, RawSocket};
 pub use recording::Recording;
 pub use run_view::{RunView, ToolView};
 pub use sample::SampleRecords;
+pub use steady::{SteadyChat, SteadyOptions};
 pub use timing::Timing;
 pub use user::SimulatedUser;
 
@@ -84,9 +94,10 @@ pub mod prelude {
     };
     pub use serde_json::{Value, json};
 
-    pub use crate::case;
+    pub use crate::fault::{Direction, Fault, FaultGuard, FaultProxy};
     pub use crate::{
         Answer, Chat, ConnectOptions, Frame, Http, ModelReply, RawFrame, RawSocket, Refused, RunView, SampleRecords,
-        ScriptedModel, SimulatedUser, TestContext, Timing,
+        ScriptedModel, SimulatedUser, SteadyChat, SteadyOptions, TestContext, Timing,
     };
+    pub use crate::{case, covers};
 }

@@ -147,6 +147,7 @@ impl Link {
     async fn upgrade(request: UpgradeRequest, tap: Tap) -> io::Result<Result<Self, Refused>> {
         let mut stream = TcpStream::connect(&request.authority).await?;
         stream.set_nodelay(true)?;
+        tap.speaks_from(stream.local_addr()?);
         let key = STANDARD.encode(rand::random::<[u8; 16]>());
         let mut head = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

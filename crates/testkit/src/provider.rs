@@ -1,8 +1,10 @@
 //! Who gives the services: containers, local processes, or somebody else. Only this module starts processes and
 //! containers.
 
+pub mod clock;
 pub mod containers;
 pub mod external;
+pub mod private;
 pub mod processes;
 
 use std::path::{Path, PathBuf};
@@ -142,17 +144,27 @@ pub fn server_binary() -> Result<PathBuf> {
         }
         bail!("KINGSGUARD_SERVER_BIN names {}, and no file is there", path.display());
     }
+    beside("kingsguard-server", "cargo build -p kingsguard-server")
+}
+
+/// The server's binary in which a fault can be planted, beside the present program.
+///
+/// # Errors
+/// It is not there.
+pub fn sabotaged_server_binary() -> Result<PathBuf> {
+    beside(
+        "kingsguard-server-sabotaged",
+        "cargo build --workspace --features kingsguard-server/sabotage --bin kingsguard-server-sabotaged",
+    )
+}
+
+fn beside(name: &str, build: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("asking for the present program")?;
     // A test binary lies in target/<profile>/deps, other programs in target/<profile>.
     own.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join("kingsguard-server"))
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "no kingsguard-server beside {}; build it: cargo build -p kingsguard-server",
-                own.display()
-            )
-        })
+        .with_context(|| format!("no {name} beside {}; build it: {build}", own.display()))
 }

@@ -1,5 +1,6 @@
 //! A recording: what one test's connections sent and received, as it came, with when. Data only.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Write};
 
 use base64::Engine as _;
@@ -39,6 +40,9 @@ pub struct Facts {
     /// The test loads the target beyond what TIM-1 means by normal: its bounds are not judged.
     #[serde(default)]
     pub beyond_normal_load: bool,
+    /// Faults that the test put on its links, in the order in which they were injected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultFacts>,
     /// Credentials that were in use. They are compared with (AUTH-8) and never written.
     #[serde(skip)]
     pub secrets: Vec<String>,
@@ -54,6 +58,7 @@ impl Default for Facts {
             internal_addresses: Vec::new(),
             stalls: Vec::new(),
             beyond_normal_load: false,
+            faults: Vec::new(),
             secrets: Vec::new(),
         }
     }
@@ -70,6 +75,19 @@ pub struct UserFacts {
     pub email: String,
     /// Texts that only he knows: they may appear in nobody else's frames (ISO-1).
     pub canaries: Vec<String>,
+}
+
+/// A fault that the test put on a link. While it acts, absolute times are not judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultFacts {
+    /// What, and where.
+    pub what: String,
+    /// From when on.
+    pub injected_us: u64,
+    /// Until when; `None` where it acted until the test was over.
+    pub lifted_us: Option<u64>,
+    /// How often it did something.
+    pub happened: u64,
 }
 
 /// A moment in which the test's own process was late.
@@ -98,6 +116,10 @@ pub struct Connection {
     pub entries: Vec<Entry>,
     /// How it ended; `None` where it was open when the test was over.
     pub ending: Option<Ending>,
+    /// When a fault first took something from it, added or changed something: from then on it does not show what the
+    /// backend did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged_us: Option<u64>,
 }
 
 /// One frame.
@@ -171,6 +193,38 @@ pub enum EndingKind {
         /// What was wrong with it.
         reason: String,
     },
+}
+
+impl Recording {
+    /// The recording without what came after a connection was damaged: as if the test had cut it there.
+    #[must_use]
+    pub fn until_damaged(&self) -> Cow<'_, Self> {
+        if self
+            .connections
+            .iter()
+            .all(|connection| connection.damaged_us.is_none())
+        {
+            return Cow::Borrowed(self);
+        }
+        let mut honest = self.clone();
+        for connection in &mut honest.connections {
+            let Some(damaged_us) = connection.damaged_us else {
+                continue;
+            };
+            connection.entries.retain(|entry| entry.at_us < damaged_us);
+            if connection
+                .ending
+                .as_ref()
+                .is_none_or(|ending| ending.at_us >= damaged_us)
+            {
+                connection.ending = Some(Ending {
+                    at_us: damaged_us,
+                    how: EndingKind::CutByTest,
+                });
+            }
+        }
+        Cow::Owned(honest)
+    }
 }
 
 impl Connection {
@@ -296,6 +350,8 @@ fn read_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::
 mod tests {
     use super::*;
 
+    kingsguard_report::covers!("KIT-6");
+
     fn entry(kind: FrameKind, bytes: &[u8]) -> Entry {
         Entry {
             at_us: 5,
@@ -346,6 +402,35 @@ mod tests {
         recording.write_to(&mut stored).expect("memory takes it");
         let text = String::from_utf8(stored).expect("JSON is text");
         assert!(!text.contains("eyJhbGciOi"), "{text}");
+    }
+
+    #[test]
+    fn what_came_after_a_damage_is_left_out_as_if_the_test_had_cut_there() {
+        let at = |at_us| Entry {
+            at_us,
+            ..entry(FrameKind::Text, b"{}")
+        };
+        let damaged = Connection {
+            entries: vec![at(1), at(2), at(3)],
+            ending: Some(Ending {
+                at_us: 4,
+                how: EndingKind::ClosedByBackend { code: Some(1002) },
+            }),
+            damaged_us: Some(2),
+            ..Connection::default()
+        };
+        let recording = Recording {
+            connections: vec![damaged, Connection::default()],
+            ..Recording::default()
+        };
+        let honest = recording.until_damaged();
+        assert_eq!(honest.connections[0].entries, [at(1)]);
+        let ending = Ending {
+            at_us: 2,
+            how: EndingKind::CutByTest,
+        };
+        assert_eq!(honest.connections[0].ending, Some(ending));
+        assert_eq!(honest.connections[1], recording.connections[1]);
     }
 
     #[test]

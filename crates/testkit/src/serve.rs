@@ -12,6 +12,7 @@ use crate::capture::Capture;
 use crate::deployment::Deployment;
 use crate::http::{Answer, Http};
 use crate::provider::ProviderChoice;
+use crate::sabotage::Sabotage;
 use crate::sample::SampleRecords;
 use crate::supervisor;
 
@@ -57,7 +58,7 @@ pub async fn run(choice: ProviderChoice, port: u16, announce: impl FnOnce(&Serve
         .await
         .context("starting the services")??;
     let folder = stack.folder.join("serve");
-    let mut backend = Deployment::prepare(stack, &folder, &BTreeMap::new()).await?;
+    let mut backend = Deployment::prepare(stack, &folder, &BTreeMap::new(), Sabotage::from_env()?).await?;
     let started = async {
         let node = match port {
             0 => backend.add_node(&BTreeMap::new()).await?,

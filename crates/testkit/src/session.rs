@@ -1,5 +1,6 @@
 //! What the users and connections of one test share.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capture::Capture;
@@ -59,21 +60,34 @@ impl Session {
     /// # Panics
     /// The target cannot be reached, or does not answer HTTP.
     pub(crate) async fn upgrade(&self, user: Option<usize>, options: ConnectOptions) -> Result<Link, Refused> {
-        let base = options
-            .base_url
-            .clone()
-            .unwrap_or_else(|| self.http().base().to_owned());
-        let authority = authority(&base);
-        let tap = self.capture().open(user, options.protocols.clone());
-        let request = UpgradeRequest {
-            authority: authority.clone(),
-            path_and_query: options.path_and_query(),
-            headers: options.headers(),
-        };
-        match Link::open(request, tap).await {
+        let authority = self.authority_for(&options);
+        match self.try_upgrade(user, options).await {
             Ok(result) => result,
             Err(error) => panic!("opening a WebSocket at {authority}: {error}"),
         }
+    }
+
+    fn authority_for(&self, options: &ConnectOptions) -> String {
+        authority(options.base_url.as_deref().unwrap_or_else(|| self.http().base()))
+    }
+
+    /// The same, for a target that may be away.
+    ///
+    /// # Errors
+    /// It cannot be reached, or does not answer HTTP.
+    pub(crate) async fn try_upgrade(
+        &self,
+        user: Option<usize>,
+        options: ConnectOptions,
+    ) -> io::Result<Result<Link, Refused>> {
+        let authority = self.authority_for(&options);
+        let tap = self.capture().open(user, options.protocols.clone());
+        let request = UpgradeRequest {
+            authority,
+            path_and_query: options.path_and_query(),
+            headers: options.headers(),
+        };
+        Link::open(request, tap).await
     }
 }
 

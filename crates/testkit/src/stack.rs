@@ -87,6 +87,14 @@ impl ProcessId {
         Self::of(self.pid) == Some(self)
     }
 
+    /// Whether a signal lets it stand still.
+    #[must_use]
+    pub fn is_stopped(self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        self.is_alive() && state == Some("T")
+    }
+
     /// Sends a signal, if it still runs.
     pub fn signal(self, signal: nix::sys::signal::Signal) {
         if let (true, Ok(pid)) = (self.is_alive(), i32::try_from(self.pid)) {

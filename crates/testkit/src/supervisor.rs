@@ -322,7 +322,7 @@ async fn keep(folder: &Path, state: &mut State) -> Result<()> {
 }
 
 /// Makes the database that is cloned for each test: the backend itself migrates it at its start.
-async fn make_template(stack: &Stack) -> Result<()> {
+pub(crate) async fn make_template(stack: &Stack) -> Result<()> {
     let mut admin = PgConnection::connect(&stack.postgres_url)
         .await
         .context("connecting to Postgres")?;

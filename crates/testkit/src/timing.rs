@@ -178,6 +178,8 @@ fn gaps(recording: &Recording) -> Vec<Anomaly> {
 mod tests {
     use super::*;
 
+    kingsguard_report::covers!("KIT-5");
+
     #[test]
     fn latency_counts_from_the_intended_start() {
         let span = Span {

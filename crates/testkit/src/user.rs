@@ -1,8 +1,10 @@
 //! A simulated user: an account of his own, his credentials, his connections.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, RwLock};
 
+use anyhow::Context as _;
 use kingsguard_protocol::http::{TicketRequest, TicketResponse, TokenResponse, UsageRecordsResponse};
 use kingsguard_protocol::{ErrorCode, ThreadId, UserId};
 use serde_json::json;
@@ -14,6 +16,7 @@ use crate::link::Refused;
 use crate::recording::UserFacts;
 use crate::sample::SampleRecords;
 use crate::session::Session;
+use crate::steady::{SteadyChat, SteadyOptions};
 
 /// A user of the target. Cheap to clone: the clones are the same user.
 #[derive(Clone)]
@@ -326,6 +329,37 @@ impl SimulatedUser {
     pub async fn try_open(&self, options: ConnectOptions) -> Result<Chat, Refused> {
         let link = self.session.upgrade(Some(self.index), options).await?;
         Ok(Chat::new(self.session.clone(), link))
+    }
+
+    /// The same, for a node that may be away.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) async fn try_reach(&self, options: ConnectOptions) -> io::Result<Result<Chat, Refused>> {
+        let opened = self.session.try_upgrade(Some(self.index), options).await?;
+        Ok(opened.map(|link| Chat::new(self.session.clone(), link)))
+    }
+
+    /// Logs in at a node of choice, which may be away; the new tokens become his present ones.
+    ///
+    /// # Errors
+    /// It cannot be reached, or refuses.
+    pub(crate) async fn login_at(&self, base_url: &str) -> anyhow::Result<()> {
+        let http = Http::new(base_url, self.session.capture().clone());
+        let body = json!({ "email": self.email, "password": self.password });
+        let login = http.request(reqwest::Method::POST, "/auth/login").json(&body);
+        let answer = http.try_send(login).await.context("logging in")?;
+        let tokens: TokenResponse = serde_json::from_str(&answer.text()).context("reading the tokens of a login")?;
+        self.take_tokens(tokens);
+        Ok(())
+    }
+
+    /// Stays connected by itself: reconnects, resumes every thread, drops repeats and sends again what has no outcome.
+    ///
+    /// # Panics
+    /// The first connection does not come about.
+    pub async fn stay_connected(&self, options: SteadyOptions) -> SteadyChat {
+        SteadyChat::start(self.clone(), options).await
     }
 
     /// Claims that the target refuses a connection with this code: status and error body.

@@ -156,11 +156,20 @@ impl fmt::Display for Violation {
 /// Judges a recording by every clause that a capture can show.
 #[must_use]
 pub fn judge(recording: &Recording) -> Judgement {
-    let reading = Reading::of(recording);
+    let honest = recording.until_damaged();
+    let reading = Reading::of(&honest);
     let mut judgement = Judgement {
         frames_judged: reading.received_frames(),
         ..Judgement::default()
     };
+    for (index, connection) in honest.connections.iter().enumerate() {
+        if connection.damaged_us.is_some() {
+            judgement.cannot_judge(
+                "SEQ-1",
+                format!("a fault damaged connection {index}: what followed is left out"),
+            );
+        }
+    }
     connection::judge(&reading, &mut judgement);
     handshake::judge(&reading, &mut judgement);
     events::judge(&reading, &mut judgement);
@@ -178,7 +187,8 @@ pub fn judge(recording: &Recording) -> Judgement {
 /// that lag behind. A test waits a moment for these before it is judged, so that little is left unjudged.
 #[must_use]
 pub fn under_way(recording: &Recording) -> Option<String> {
-    let reading = Reading::of(recording);
+    let honest = recording.until_damaged();
+    let reading = Reading::of(&honest);
     errors::under_way(&reading)
         .or_else(|| order::under_way(&reading))
         .or_else(|| sequence::under_way(&reading))

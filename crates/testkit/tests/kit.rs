@@ -1,5 +1,7 @@
 //! The kit against the reference backend: what its own unit tests cannot show.
 
+kingsguard_testkit::covers!("KIT-1", "KIT-2", "KIT-11", "INFRA");
+
 mod wire {
     use kingsguard_testkit::prelude::*;
 
@@ -80,6 +82,7 @@ mod own {
     use kingsguard_testkit::prelude::*;
     use kingsguard_testkit::provider::processes::find_program;
     use kingsguard_testkit::stack::{ProcessId, Stack};
+    use kingsguard_testkit::steady::Loss;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_killed_node_comes_back_on_its_port_with_what_it_promised() {
@@ -148,6 +151,139 @@ mod own {
         assert!(failure.contains("repeat: KINGSGUARD_SEED="), "{failure}");
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_test_whose_generator_fell_short_says_so_and_blames_nobody() {
+        let failure = TestContext::own(case!("TIM-3"))
+            .with_nodes(0)
+            .run_to_failure::<()>(async |ctx| {
+                ctx.check("something was judged before", true);
+                ctx.invalid("the generator was late")
+            })
+            .await;
+        assert!(failure.contains("invalid run: the generator was late"), "{failure}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_fault_that_never_happened_fails_its_test_unless_it_may() {
+        let failure = TestContext::own(case!("EVT-7"))
+            .run_to_failure(async |ctx| {
+                let (proxy, _) = ctx.fault_proxy_before_node(0).await;
+                let idle = proxy.inject(Fault::drop(0.1));
+                let excused = proxy.inject(Fault::corrupt(0.1).which_may_not_happen());
+                ctx.check("nothing passed", idle.lift() + excused.lift() == 0);
+            })
+            .await;
+        assert!(failure.contains("fault drop of 10 % before 127.0.0.1:"), "{failure}");
+        assert!(failure.contains("never happened"), "{failure}");
+        assert!(!failure.contains("corruption"), "{failure}");
+    }
+
+    /// What a fault takes from a connection is not blamed on the backend, and what came before it is judged.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_damaged_connection_is_judged_up_to_the_damage_and_the_next_one_whole() {
+        TestContext::own(case!("SEQ-1", "SEQ-3"))
+            .run(async |ctx| {
+                let (proxy, url) = ctx.fault_proxy_before_node(0).await;
+                let ada = ctx.user("ada").await;
+                let mut chat = ada.connect_with(ada.options().with_base_url(&url)).await;
+                chat.ask("Hello").await;
+                let before = chat.resume_points();
+                let dropping = proxy.inject(Fault::drop(1.0).with_direction(Direction::ToClient));
+                chat.say("How can I spend less?").await;
+                dropping.until_happened(3).await;
+                dropping.lift();
+                let broken = ctx.recording();
+                ctx.check("the damage is told", broken.connections[0].damaged_us.is_some());
+                ctx.check("the fault is told", broken.facts.faults[0].happened >= 3);
+                chat.drop_connection().await;
+
+                let mut again = ada.open().await;
+                again.handshake_with(Some(&before[0].thread_id), before.clone()).await;
+                let first = again.next_event().await;
+                assert_eq!(first.header.seq, before[0].point.after + 1);
+                again.until_completed(&first.header.run_id).await;
+            })
+            .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_steady_client_has_everything_once_and_in_order_after_cuts_losses_and_a_restart() {
+        TestContext::own(case!("SEQ-1", "SEQ-3", "SEQ-8", "MSG-5"))
+            .with_nodes(2)
+            .run(async |ctx| {
+                let (first, first_url) = ctx.fault_proxy_before_node(0).await;
+                let (second, second_url) = ctx.fault_proxy_before_node(1).await;
+                let ada = ctx.user("ada").await;
+                let chat = ada.stay_connected(SteadyOptions::at([first_url, second_url])).await;
+                let thread_id = chat.thread_id();
+                chat.ask("Hello").await;
+
+                let partition = first.inject(Fault::partition());
+                partition.until_happened(1).await;
+                let asked = chat.say("How can I spend less?");
+                let run_id = chat.accepted(&asked).await;
+                partition.lift();
+                chat.until_completed(&run_id).await;
+
+                let doubling = second.inject(Fault::duplicate(1.0).with_direction(Direction::ToClient));
+                chat.ask("Hello").await;
+                doubling.lift();
+                let dropping = second.inject(Fault::drop(0.3).with_direction(Direction::ToClient));
+                let asked = chat.say("And by model?");
+                dropping.until_happened(1).await;
+                dropping.lift();
+                let run_id = chat.accepted(&asked).await;
+                chat.until_completed(&run_id).await;
+
+                let stopped = ctx.stop_node(1).await;
+                assert_eq!(stopped, Some(0));
+                chat.until_story("reconnection", |story| story.losses.contains(&Loss::Moved))
+                    .await;
+                chat.ask("Hello").await;
+                chat.until_settled().await;
+
+                let log = chat.events(&thread_id);
+                assert!(log.iter().zip(1..).all(|(event, seq)| event.seq == seq), "{log:#?}");
+                let completed = log.iter().filter(|logged| {
+                    let body = logged.event.as_ref().map(|event| &event.body);
+                    matches!(body, Some(EventBody::AgentCompleted(_)))
+                });
+                assert_eq!(completed.count(), 5, "each question has one run");
+                let story = chat.close().await;
+                assert!(story.resumes_granted >= 3 && story.resumes_refused == 0, "{story:#?}");
+                assert!(story.repeats_dropped >= 5, "{story:#?}");
+                assert_eq!((story.logs_went_back, story.gave_up), (0, None));
+            })
+            .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_steady_client_follows_a_deleted_thread_no_longer_and_goes_on() {
+        TestContext::own(case!("ISO-2", "SEQ-3"))
+            .run(async |ctx| {
+                let (proxy, url) = ctx.fault_proxy_before_node(0).await;
+                let ada = ctx.user("ada").await;
+                let chat = ada.stay_connected(SteadyOptions::at([url])).await;
+                let own = chat.thread_id();
+                chat.ask("Hello").await;
+                let other = ada.create_thread("soon gone").await;
+                chat.follow(&other);
+                let said = chat.say_in(&other, "Hello");
+                let run_id = chat.accepted(&said).await;
+                chat.until_completed(&run_id).await;
+
+                let cutting = proxy.inject(Fault::partition());
+                cutting.until_happened(1).await;
+                let path = format!("/api/threads/{other}");
+                assert!(ada.http().delete(&path).await.status() < 300);
+                cutting.lift();
+                chat.ask("Hello").await;
+                chat.until_settled().await;
+                assert_eq!(chat.threads(), [own]);
+            })
+            .await;
+    }
+
     /// A supervisor of its own must be gone, with everything it started, soon after its owner.
     #[test]
     fn a_stack_ends_with_its_owner() {
@@ -186,5 +322,69 @@ mod own {
         assert!(
             std::net::TcpStream::connect(stack.redis_url.trim_start_matches("redis://").trim_end_matches('/')).is_err()
         );
+    }
+}
+
+/// The server in which faults can be planted, and the one in which none can.
+mod planted {
+    use std::path::PathBuf;
+    use std::process::{Command, Output};
+
+    use kingsguard_testkit::clause::Clause;
+    use kingsguard_testkit::provider::{sabotaged_server_binary, server_binary};
+    use serde_json::Value;
+
+    fn sabotaged_server(arguments: &[&str], sabotage: &str) -> Output {
+        let binary = sabotaged_server_binary().expect("the runner built it");
+        let mut command = Command::new(binary);
+        command.args(arguments).env("KINGSGUARD_SABOTAGE", sabotage);
+        command.output().expect("it starts")
+    }
+
+    fn catalogue() -> Vec<Value> {
+        let listed = sabotaged_server(&["--list", "--json"], "");
+        serde_json::from_slice(&listed.stdout).expect("a list as JSON")
+    }
+
+    fn text<'a>(one: &'a Value, field: &str) -> &'a str {
+        one[field].as_str().expect("text")
+    }
+
+    #[test]
+    fn an_ordinary_server_holds_no_fault_that_could_be_chosen() {
+        let text_in = |binary: anyhow::Result<PathBuf>| {
+            let bytes = std::fs::read(binary.expect("it is built")).expect("it can be read");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let (ordinary, sabotaged) = (text_in(server_binary()), text_in(sabotaged_server_binary()));
+        let catalogue = catalogue();
+        assert!(catalogue.len() >= 5, "{catalogue:?}");
+        let ids = catalogue.iter().map(|one| text(one, "id"));
+        for word in ids.chain(["KINGSGUARD_SABOTAGE"]) {
+            assert!(!ordinary.contains(word), "an ordinary server knows {word}");
+            assert!(
+                sabotaged.contains(word),
+                "the other one must know {word}, or this test shows nothing"
+            );
+        }
+    }
+
+    #[test]
+    fn every_fault_names_a_clause_of_the_contract() {
+        for one in catalogue() {
+            assert!(Clause::find(text(&one, "clause")).is_some(), "{one}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_does_not_exist_is_refused_with_the_names_of_those_that_do() {
+        for wrong in ["drop-after-comit", ""] {
+            let refused = sabotaged_server(&[], wrong);
+            assert!(!refused.status.success());
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            for one in catalogue() {
+                assert!(said.contains(text(&one, "id")), "{said}");
+            }
+        }
     }
 }

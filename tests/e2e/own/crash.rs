@@ -6,6 +6,8 @@ use kingsguard_protocol::client::GetThreadHistory;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("BRG-2", "SUB-1");
+
 /// SEQ-9: from taking over to the end of the run.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 

@@ -11,6 +11,8 @@ use rstest::rstest;
 use crate::expected::{dollars, model_cost};
 use crate::people::{SPEND_LESS, customer, of_type};
 
+covers!("SUB-4", "RES");
+
 const MODEL: &str = "gpt-4o-mini";
 const KEY: &str = "key-of-the-model-endpoint";
 

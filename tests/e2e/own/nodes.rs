@@ -6,6 +6,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, customer, log_of};
 
+covers!("SUB-1");
+
 /// A connection to a node that follows a thread from its first event.
 async fn follow(ctx: &TestContext, user: &SimulatedUser, node: usize, chat: &Chat) -> Chat {
     let mut other = user

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use kingsguard_testkit::prelude::*;
-use kingsguard_testkit::stack::Stack;
 use pretty_assertions::assert_eq;
 
-use super::gate::Gate;
 use crate::people::{SPEND_LESS, customer};
+
+covers!("BRG-2");
 
 async fn readiness(ctx: &TestContext) -> (u16, String) {
     let answer = ctx.http().get("/health/ready").await;
@@ -16,14 +16,15 @@ async fn readiness(ctx: &TestContext) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_redis_away_chat_goes_on_and_health_says_degraded() {
-    let (gate, url) = Gate::to_redis().await;
     TestContext::own(case!("ERR-3", "OPS-1"))
-        .with_setting("KINGSGUARD_REDIS_URL", url)
+        .with_nodes(0)
         .run(async |ctx| {
+            let (redis, url) = ctx.fault_proxy_before_redis().await;
+            ctx.add_node_with([("KINGSGUARD_REDIS_URL", url)]).await;
             let (ada, expected) = customer(ctx, "ada", 95, 60).await;
             let mut chat = ada.connect().await;
             chat.ask("Hello").await;
-            gate.shut();
+            let away = redis.inject(Fault::partition());
             ctx.eventually("health says that Redis is away", async || {
                 let text = ctx.http().get("/health").await.text();
                 if text.contains("degraded") { Ok(()) } else { Err(text) }
@@ -39,7 +40,7 @@ async fn with_redis_away_chat_goes_on_and_health_says_degraded() {
             assert_eq!(run.completed().result["spend_by_model"], expected.spend_by_model());
             assert_eq!(ctx.http().get("/health/live").await.status(), 200);
 
-            gate.reopen();
+            away.lift();
             ctx.eventually("health is whole again", async || {
                 let (status, text) = readiness(ctx).await;
                 if status == 200 && !text.contains("degraded") {
@@ -59,26 +60,14 @@ async fn with_postgres_away_new_work_is_refused_connections_stay_and_work_resume
     TestContext::own(case!("ERR-3", "OPS-1"))
         .with_nodes(0)
         .run(async |ctx| {
-            let database_url = ctx.backend().await.settings()["KINGSGUARD_DATABASE_URL"].clone();
-            let (gate, url) = Gate::before(&database_url).await;
-            {
-                let mut backend = ctx.backend().await;
-                let settings = std::collections::BTreeMap::from([("KINGSGUARD_DATABASE_URL".to_owned(), url)]);
-                backend.add_node(&settings).await.expect("a node starts");
-            }
-            let node = ctx.node_url(0).await;
-            let provider = Stack::from_env().expect("own tests run on a stack").provider;
-            let http = ctx.http_of(0).await;
-            let body = json!({ "email": "ada@example.test", "password": "correct horse battery" });
-            let tokens = http.post("/auth/register", &body).await.expect_status(201).json();
-            let token = tokens["access_token"].as_str().expect("a token").to_owned();
-            ctx.capture().add_secret(&token);
-            let options = ConnectOptions::default().with_bearer(&token).with_base_url(&node);
-            let mut chat = ctx.try_open(options).await.expect("a connection");
-            chat.handshake().await;
+            let (postgres, url) = ctx.fault_proxy_before_postgres().await;
+            ctx.add_node_with([("KINGSGUARD_DATABASE_URL", url)]).await;
+            let http = ctx.http();
+            let ada = ctx.user("ada").await;
+            let mut chat = ada.connect().await;
             chat.ask("Hello").await;
 
-            gate.shut();
+            let away = postgres.inject(Fault::partition());
             let refused = chat.say("Hello").await;
             chat.refusal_of(&refused, ErrorCode::DatabaseUnavailable).await;
             ctx.eventually("readiness says no", async || {
@@ -86,14 +75,14 @@ async fn with_postgres_away_new_work_is_refused_connections_stay_and_work_resume
                 if answer.status() == 503 {
                     Ok(())
                 } else {
-                    Err(format!("{provider}: {}", answer.text()))
+                    Err(answer.text())
                 }
             })
             .await;
             assert_eq!(http.get("/health/live").await.status(), 200);
             assert!(chat.is_open());
 
-            gate.reopen();
+            away.lift();
             let back = Instant::now();
             loop {
                 let asked = chat.say("Hello").await;

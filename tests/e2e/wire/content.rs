@@ -8,6 +8,8 @@ use rstest::rstest;
 use crate::expected::Expected;
 use crate::people::{customer, origins};
 
+covers!("GOLD", "FLOW");
+
 /// What the thread's history has as the user's newest message.
 async fn kept(chat: &mut Chat) -> (String, Value) {
     let thread_id = chat.thread_id();

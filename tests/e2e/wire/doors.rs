@@ -2,92 +2,12 @@
 
 use kingsguard_protocol::http::ChatAccepted;
 use kingsguard_testkit::prelude::*;
+use kingsguard_tests::sse::{SseEvent, SseStream};
 use pretty_assertions::assert_eq;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 use crate::people::{customer, log_of};
 
-/// One event of a stream, field by field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct SseEvent {
-    id: Option<String>,
-    event: String,
-    data: String,
-}
-
-/// A stream of Server-Sent Events over a plain HTTP/1.0 connection, whose body ends with the connection.
-struct SseStream {
-    lines: tokio::io::Lines<BufReader<TcpStream>>,
-}
-
-impl SseStream {
-    async fn open(ctx: &TestContext, user: &SimulatedUser, thread_id: &ThreadId, last: Option<&str>) -> Self {
-        let address = ctx.http_url().trim_start_matches("http://").to_owned();
-        let mut stream = TcpStream::connect(&address).await.expect("the target listens");
-        let last = last
-            .map(|last| format!("Last-Event-ID: {last}\r\n"))
-            .unwrap_or_default();
-        let request = format!(
-            "GET /api/chat/stream?thread_id={thread_id} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\
-             Authorization: Bearer {}\r\n{last}\r\n",
-            user.access_token()
-        );
-        stream.write_all(request.as_bytes()).await.expect("the target reads");
-        let mut lines = BufReader::new(stream).lines();
-        let mut head = Vec::new();
-        loop {
-            let line = lines
-                .next_line()
-                .await
-                .expect("HTTP is text")
-                .expect("a head comes first");
-            if line.is_empty() {
-                break;
-            }
-            head.push(line.to_ascii_lowercase());
-        }
-        assert!(head[0].contains(" 200 "), "{head:?}");
-        assert!(
-            head.iter()
-                .any(|line| line.starts_with("content-type: text/event-stream")),
-            "{head:?}"
-        );
-        Self { lines }
-    }
-
-    async fn next(&mut self) -> SseEvent {
-        let mut event = SseEvent {
-            id: None,
-            event: String::new(),
-            data: String::new(),
-        };
-        loop {
-            let line = tokio::time::timeout(kingsguard_testkit::PATIENCE, self.lines.next_line())
-                .await
-                .expect("the stream goes on")
-                .expect("the stream is text")
-                .expect("the stream stays open");
-            if line.is_empty() && !event.event.is_empty() {
-                return event;
-            }
-            match line.split_once(':').map(|(field, value)| (field, value.trim_start())) {
-                Some(("id", id)) => event.id = Some(id.to_owned()),
-                Some(("event", name)) => event.event = name.to_owned(),
-                Some(("data", data)) => event.data.push_str(data),
-                _ => {} // comments keep the connection alive
-            }
-        }
-    }
-
-    async fn take(&mut self, count: usize) -> Vec<SseEvent> {
-        let mut events = Vec::new();
-        while events.len() < count {
-            events.push(self.next().await);
-        }
-        events
-    }
-}
+covers!("FLOW", "SUB-1");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_by_rest_starts_a_run_that_a_socket_follows() {

@@ -9,6 +9,8 @@ use pretty_assertions::assert_eq;
 use crate::expected::planner_cost;
 use crate::people::{SPEND_LESS, customer, of_type};
 
+covers!("EVT");
+
 /// Tokens of a text as the built-in planner counts them.
 fn tokens(text: &str) -> u64 {
     text.chars().count().div_ceil(4) as u64

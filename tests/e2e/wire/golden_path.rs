@@ -7,6 +7,8 @@ use rstest::rstest;
 use crate::expected::{dollars, percent};
 use crate::people::{SPEND_LESS, agents_of, customer, origins};
 
+covers!("GOLD", "SUB-2", "JRN");
+
 /// The first of the events that are of one of the five kinds, in order and without repeats.
 fn five(run: &RunView) -> Vec<&'static str> {
     let kinds = [

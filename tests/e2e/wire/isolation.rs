@@ -9,6 +9,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{of_type, origins};
 
+covers!("BRG-5");
+
 fn say(content: String, metadata: Value) -> UserMessage {
     UserMessage {
         content,

@@ -6,6 +6,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, customer, log_of};
 
+covers!("CONN", "BRG-2");
+
 /// A thread's whole log as `get_thread_history` tells it, oldest first.
 async fn history(chat: &mut Chat, thread_id: &ThreadId) -> Vec<(u64, String)> {
     let mut log = Vec::new();

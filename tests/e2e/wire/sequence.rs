@@ -5,6 +5,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, customer};
 
+covers!("EVT", "BRG-3");
+
 /// What happened in a run, in a word an event.
 fn story(run: &RunView) -> Vec<String> {
     run.events()

@@ -6,6 +6,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, customer, of_type};
 
+covers!("EVT");
+
 fn stop(run_id: &RunId, reason: Option<&str>) -> StopAgent {
     StopAgent {
         run_id: run_id.clone(),

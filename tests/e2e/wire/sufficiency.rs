@@ -7,6 +7,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, agents_of, customer, of_type};
 
+covers!("SUB-3", "PIPE", "VAL");
+
 /// Records that name neither a prompt nor a feature.
 fn bare(count: i64) -> SampleRecords {
     let row = |index: i64| UsageRecord {

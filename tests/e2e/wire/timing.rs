@@ -7,6 +7,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, customer};
 
+covers!("EVT");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_accepted_within_half_a_second_and_begun_within_one() {
     TestContext::wire(case!("TIM-1"))

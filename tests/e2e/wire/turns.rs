@@ -6,6 +6,8 @@ use pretty_assertions::assert_eq;
 
 use crate::people::{SPEND_LESS, customer};
 
+covers!("GOLD");
+
 fn seqs(run: &RunView) -> Vec<u64> {
     run.events().iter().map(|event| event.header.seq).collect()
 }

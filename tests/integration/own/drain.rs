@@ -6,6 +6,8 @@ use kingsguard_testkit::prelude::*;
 use nix::sys::signal::Signal;
 use pretty_assertions::assert_eq;
 
+covers!("BRG-2");
+
 async fn shutdown_notice(chat: &mut Chat) -> ServerShutdown {
     match chat.expect_control("server_shutdown").await {
         ControlFrame::ServerShutdown(notice) => notice,

@@ -13,6 +13,8 @@ use nix::sys::signal::Signal;
 
 use crate::redaction::redacted;
 
+covers!("EVT");
+
 /// Compares a frame with its reviewed snapshot in `tests/integration/snapshots`.
 fn review(name: &str, frame: &Value) {
     insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false }, {

@@ -10,6 +10,8 @@ use pretty_assertions::assert_eq;
 
 use crate::messages::{self, Given};
 
+covers!("CONN");
+
 /// What answers a type where all is well; `None` where nothing does.
 fn stated_answer(kind: ClientType) -> Option<&'static str> {
     Some(match kind {

@@ -7,6 +7,8 @@ use pretty_assertions::assert_eq;
 
 use crate::forged;
 
+covers!("BRG-5");
+
 /// Claims that a token is refused with this code wherever it may stand: four carriers and the REST side.
 async fn refused_everywhere(ctx: &TestContext, token: &str, code: ErrorCode) {
     let plain = ConnectOptions::default;

@@ -7,6 +7,8 @@ use kingsguard_testkit::prelude::*;
 use kingsguard_testkit::raw::ReadFrame;
 use pretty_assertions::assert_eq;
 
+covers!("CONN");
+
 const MIB: usize = 1024 * 1024;
 
 /// A socket of this user whose greeting was read; the handshake is left out, frames are judged before it.

@@ -9,6 +9,8 @@ use pretty_assertions::assert_eq;
 
 use crate::messages;
 
+covers!("CONN");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_greeting_is_connection_established_and_then_handshake_response() {
     TestContext::wire(case!("HSK-1", "LIM-1"))

@@ -6,6 +6,8 @@ use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 use serde_json::value::RawValue;
 
+covers!("BRG-1");
+
 async fn is_alive(chat: &mut Chat) {
     let message_id = chat.send(Ping {}).await;
     assert_eq!(chat.answer_to(&message_id).await.frame_type(), "pong");

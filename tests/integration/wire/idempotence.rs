@@ -3,6 +3,8 @@
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("FLOW");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_names_the_first_run_whatever_its_content() {
     TestContext::wire(case!("SEQ-8", "MSG-5"))

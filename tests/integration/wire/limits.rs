@@ -6,28 +6,30 @@ use kingsguard_protocol::client::Ping;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("FLOW");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_is_limited_in_code_points_not_bytes() {
     TestContext::wire(case!("LIM-1", "MSG-4"))
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
-            let run = chat.ask(&"😀".repeat(8_000)).await;
-            assert_eq!(run.started().context.input_chars, 8_000);
+            let most = chat.established().limits.content_chars_max;
+            let chars =
+                |text: &str, more: u64| text.repeat(usize::try_from(most + more).expect("a limit of thousands"));
+            let run = chat.ask(&chars("😀", 0)).await;
+            assert_eq!(run.started().context.input_chars, most);
             for (message, pointer) in [
+                (json!({ "type": "user_message", "content": chars("😀", 1) }), "/content"),
                 (
-                    json!({ "type": "user_message", "content": "😀".repeat(8_001) }),
-                    "/content",
-                ),
-                (
-                    json!({ "type": "user_message", "payload": { "text": "x".repeat(8_001) } }),
+                    json!({ "type": "user_message", "payload": { "text": chars("x", 1) } }),
                     "/payload/text",
                 ),
                 (
-                    json!({ "type": "start_agent", "agent_name": "triage", "user_request": "x".repeat(8_001) }),
+                    json!({ "type": "start_agent", "agent_name": "triage", "user_request": chars("x", 1) }),
                     "/user_request",
                 ),
                 (
-                    json!({ "type": "example_message", "content": "x".repeat(8_001), "category": "x" }),
+                    json!({ "type": "example_message", "content": chars("x", 1), "category": "x" }),
                     "/content",
                 ),
             ] {

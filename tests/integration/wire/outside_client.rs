@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("CONN");
+
 /// How long this client waits for `handshake_response`.
 const ITS_PATIENCE: Duration = Duration::from_secs(2);
 

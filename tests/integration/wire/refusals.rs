@@ -5,6 +5,8 @@ use kingsguard_protocol::client::Ping;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("CONN");
+
 /// Claims that nothing but what was asked for came, and that the connection stays.
 async fn stays_and_said_nothing_more(chat: &mut Chat) {
     let message_id = chat.send(Ping {}).await;

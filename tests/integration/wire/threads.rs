@@ -10,6 +10,8 @@ use kingsguard_protocol::http::{MessageRole, ThreadSummary};
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("BRG-1");
+
 async fn create(chat: &mut Chat, title: Option<&str>) -> ThreadCreated {
     let message_id = chat
         .send(CreateThread {

@@ -8,27 +8,32 @@ use kingsguard_testkit::prelude::*;
 use sqlx::{Connection, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
+
+use super::listener::Seen;
 
 /// Frames that are appended at once, at most.
 const BATCH_MAX: usize = 512;
+/// Frames that may wait to be appended.
+const QUEUE_MAX: usize = 8_192;
 
 /// What the loop reached.
 pub struct Reached {
-    /// From the intended moment of each frame to its arrival.
+    /// From the intended moment of each frame to its being parsed.
     pub latency: Timing,
-    /// Frames that arrived in a second, from the first one's intended moment to the last one's arrival.
+    /// How late frames were handed in.
+    pub lateness: Timing,
+    /// Frames that were parsed in a second, from the first one's intended moment to the last one's parsing.
     pub per_second: f64,
 }
 
-struct Draft {
-    socket: usize,
-    intended: Instant,
-    text: String,
-}
-
-/// Sends `frames` over as many sockets as there are numbers in them: frame and socket, each `every` after the one before.
-pub async fn run(database_url: &str, frames: &[(usize, String)], sockets: usize, every: Duration) -> Reached {
+/// Sends `frames`, which are those of each socket, so many times over: one of each socket by turns, each `every` after
+/// the one before, as fast as it goes where that is zero.
+///
+/// # Panics
+/// A frame is missing, comes twice or out of its place.
+pub async fn run(database_url: &str, frames: &[Vec<String>], rounds: usize, every: Duration) -> Reached {
     let mut postgres = PgConnection::connect(database_url)
         .await
         .expect("the database of the test answers");
@@ -38,13 +43,16 @@ pub async fn run(database_url: &str, frames: &[(usize, String)], sockets: usize,
         .await
         .expect("a table of the test's own");
 
+    let sockets = frames.len();
+    let per_round = frames.iter().map(Vec::len).min().expect("there are sockets");
+    let moment = move |began: Instant, nth: usize| began + every * u32::try_from(nth).expect("a test sends fewer");
     let listener = TcpListener::bind(("127.0.0.1", 0))
         .await
         .expect("127.0.0.1 has a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
-    let (arrived, mut arrivals) = mpsc::unbounded_channel::<(Instant, Instant)>();
-    let (mut writers, mut tasks) = (Vec::new(), Vec::new());
-    for _ in 0..sockets {
+    let (begin, begun) = tokio::sync::watch::channel(None::<Instant>);
+    let (mut writers, mut tasks, mut readers) = (Vec::new(), JoinSet::new(), JoinSet::new());
+    for (socket, own) in frames.iter().enumerate() {
         let near = TcpStream::connect(address);
         let (far, near) = tokio::join!(listener.accept(), near);
         let (far, near) = (far.expect("it listens").0, near.expect("it listens"));
@@ -56,10 +64,8 @@ pub async fn run(database_url: &str, frames: &[(usize, String)], sockets: usize,
         );
         let (mut far, (mut near, _)) = (far.expect("an upgrade"), near.expect("an upgrade"));
         let (writer, mut queue) = mpsc::unbounded_channel::<String>();
-        // A socket keeps order, so the n-th mark is that of its n-th frame.
-        let (mark, mut marks) = mpsc::unbounded_channel::<Instant>();
-        writers.push((mark, writer));
-        tasks.push(tokio::spawn(async move {
+        writers.push(writer);
+        tasks.spawn(async move {
             while let Some(text) = queue.recv().await {
                 far.feed(Message::text(text)).await.expect("the socket is open");
                 while let Ok(text) = queue.try_recv() {
@@ -67,25 +73,34 @@ pub async fn run(database_url: &str, frames: &[(usize, String)], sockets: usize,
                 }
                 far.flush().await.expect("the socket is open");
             }
-        }));
-        let arrived = arrived.clone();
-        tasks.push(tokio::spawn(async move {
-            while let Some(Ok(Message::Text(_))) = near.next().await {
-                let at = Instant::now();
-                let intended = marks.recv().await.expect("a frame is marked before it is sent");
-                arrived.send((at, intended)).expect("the test counts until all came");
+        });
+        let first_seq = Seen::parse(&own[0]).seq.expect("an event has a place");
+        let mut begun = begun.clone();
+        readers.spawn(async move {
+            let began = *begun.wait_for(Option::is_some).await.expect("it begins");
+            let began = began.expect("just seen");
+            let mut latency = Timing::default();
+            for nth in 0..per_round * rounds {
+                let Some(Ok(Message::Text(text))) = near.next().await else {
+                    panic!("the socket is open");
+                };
+                let seq = Seen::parse(&text).seq;
+                assert_eq!(seq, Some(first_seq + (nth % per_round) as u64), "the place of {text}");
+                let intended = moment(began, nth * sockets + socket);
+                latency.record(Instant::now().saturating_duration_since(intended));
             }
-        }));
+            (latency, Instant::now())
+        });
     }
 
-    let (drafts, mut queue) = mpsc::unbounded_channel::<Draft>();
-    tasks.push(tokio::spawn(async move {
+    let (drafts, mut queue) = mpsc::channel::<(usize, String)>(QUEUE_MAX);
+    tasks.spawn(async move {
         let (mut batch, mut seq) = (Vec::with_capacity(BATCH_MAX), 0_i64);
         while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let places: Vec<i64> = batch.iter().map(|draft: &Draft| draft.socket as i64).collect();
+            let places: Vec<i64> = batch.iter().map(|(socket, _)| *socket as i64).collect();
             let seqs: Vec<i64> = (seq..).take(batch.len()).collect();
             seq += batch.len() as i64;
-            let texts: Vec<&str> = batch.iter().map(|draft| draft.text.as_str()).collect();
+            let texts: Vec<&str> = batch.iter().map(|(_, text)| text.as_str()).collect();
             sqlx::query("INSERT INTO yardstick SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[])")
                 .bind(places)
                 .bind(seqs)
@@ -93,39 +108,36 @@ pub async fn run(database_url: &str, frames: &[(usize, String)], sockets: usize,
                 .execute(&mut postgres)
                 .await
                 .expect("the database of the test answers");
-            for draft in batch.drain(..) {
-                let (mark, writer) = &writers[draft.socket];
-                mark.send(draft.intended).expect("the socket is open");
-                writer.send(draft.text).expect("the socket is open");
+            for (socket, text) in batch.drain(..) {
+                writers[socket].send(text).expect("the socket is open");
             }
         }
-    }));
+    });
 
     let began = Instant::now();
-    for (place, (socket, text)) in frames.iter().enumerate() {
-        let intended = began + every * u32::try_from(place).expect("a test sends fewer");
-        if !every.is_zero() {
-            // sleeps because an open model sends at the intended moment
-            tokio::time::sleep_until(intended.into()).await;
+    begin.send_replace(Some(began));
+    let mut lateness = Timing::default();
+    for nth in 0..per_round * rounds {
+        for (socket, own) in frames.iter().enumerate() {
+            let intended = moment(began, nth * sockets + socket);
+            if !every.is_zero() {
+                // sleeps because an open model sends at the intended moment
+                tokio::time::sleep_until(intended.into()).await;
+                lateness.record(intended.elapsed());
+            }
+            let draft = (socket, own[nth % per_round].clone());
+            drafts.send(draft).await.expect("the writer goes on");
         }
-        drafts
-            .send(Draft {
-                socket: *socket,
-                intended,
-                text: text.clone(),
-            })
-            .expect("the writer goes on");
     }
     let mut latency = Timing::default();
     let mut last = began;
-    for _ in frames {
-        let (at, intended) = arrivals.recv().await.expect("every frame arrives");
-        latency.record(at.saturating_duration_since(intended));
-        last = last.max(at);
+    for (own, ended) in readers.join_all().await {
+        latency.add(&own);
+        last = last.max(ended);
     }
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
     Reached {
         latency,
-        per_second: frames.len() as f64 / last.duration_since(began).as_secs_f64(),
+        lateness,
+        per_second: (per_round * rounds * sockets) as f64 / last.duration_since(began).as_secs_f64(),
     }
 }

@@ -1,4 +1,5 @@
-//! Durable events: how many in a second, and how soon they arrive.
+//! Durable events of many short answers: how many in a second, and how soon they arrive. Most of the work is that of
+//! agents and tools, so there is no yardstick for it; that stands beside [`super::listings`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,8 +7,9 @@ use futures_util::future::join_all;
 use kingsguard_testkit::prelude::*;
 use tokio::time::Instant;
 
-use super::bare_loop;
 use crate::thresholds::{EVENT_LATENCY_P99, EVENTS_PER_SECOND, GENERATOR_LATENESS_P99, SOCKETS};
+
+covers!("BRG-6");
 
 /// How long runs are started at the paced rate.
 const PACED_FOR: Duration = Duration::from_secs(10);
@@ -17,25 +19,21 @@ const PACED_RATE: f64 = EVENTS_PER_SECOND * 1.1;
 
 const QUESTION: &str = "How can I spend less?";
 
-/// An event at a socket: which socket, when it arrived after the capture's begin, when the backend appended it, its bytes.
+/// An event at a socket: when it arrived after the capture's begin, and when the backend appended it.
 struct Arrival {
-    socket: usize,
     at_us: u64,
     appended_us: u64,
-    text: String,
 }
 
 fn arrivals(views: &[(usize, RunView)], begin_unix_us: u64) -> Vec<Arrival> {
     let mut arrivals: Vec<Arrival> = views
         .iter()
-        .flat_map(|(socket, run)| run.frames().iter().map(|frame| (*socket, frame)))
-        .filter_map(|(socket, frame)| {
+        .flat_map(|(_, run)| run.frames())
+        .filter_map(|frame| {
             let appended_ms = u64::try_from(frame.event()?.header.timestamp.as_unix_ms()).ok()?;
             Some(Arrival {
-                socket,
                 at_us: frame.at_us,
                 appended_us: (appended_ms * 1_000).saturating_sub(begin_unix_us),
-                text: frame.text().to_owned(),
             })
         })
         .collect();
@@ -48,13 +46,6 @@ fn rate(arrivals: &[Arrival]) -> f64 {
         return 0.0;
     };
     arrivals.len() as f64 / ((last.at_us - first.at_us) as f64 / 1e6)
-}
-
-fn frames(arrivals: Vec<Arrival>) -> Vec<(usize, String)> {
-    arrivals
-        .into_iter()
-        .map(|arrival| (arrival.socket, arrival.text))
-        .collect()
 }
 
 /// Who talks: fifty users with records of their own and a socket each.
@@ -74,7 +65,6 @@ async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_
         .with_setting("KINGSGUARD_MESSAGES_BURST_MAX", 1_000)
         .run(async |ctx| {
             let mut chats = audience(ctx).await;
-            let database_url = ctx.backend().await.database_url();
             // Everyone's first run warms caches and tells how many events a run has.
             let mut per_run = 0;
             for chat in &mut chats {
@@ -109,11 +99,12 @@ async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_
                 .map(|stall| stall.late_us)
                 .max()
                 .unwrap_or(0);
-            assert!(
-                lateness.percentile(99.0) < GENERATOR_LATENESS_P99,
-                "invalid run: the generator fell short, {:.1} ms late at p99, longest stall {stalls} µs",
-                lateness.percentile_ms(99.0)
-            );
+            if lateness.percentile(99.0) >= GENERATOR_LATENESS_P99 {
+                ctx.invalid(format!(
+                    "the generator fell short, {:.1} ms late at p99, longest stall {stalls} µs",
+                    lateness.percentile_ms(99.0)
+                ));
+            }
 
             let paced = arrivals(&views, begin_unix_us);
             assert_eq!(paced.len(), count * per_run, "every run has its events");
@@ -122,16 +113,10 @@ async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_
                 latency.record(Duration::from_micros(arrival.at_us.saturating_sub(arrival.appended_us)));
             }
             let held = rate(&paced);
-            let gap = Duration::from_secs_f64(1.0 / held);
-            let bare = bare_loop::run(&database_url, &frames(paced), SOCKETS, gap).await;
-            ctx.figure_against("events_per_second_durable", held, "events/s", bare.per_second);
+            ctx.figure("short_answers_events_per_second", held, "events/s");
             for (name, percentile) in [("p50", 50.0), ("p95", 95.0), ("p99", 99.0)] {
-                ctx.figure_against(
-                    &format!("event_latency_{name}_ms"),
-                    latency.percentile_ms(percentile),
-                    "ms",
-                    bare.latency.percentile_ms(percentile),
-                );
+                let name = format!("short_answers_event_latency_{name}_ms");
+                ctx.figure(&name, latency.percentile_ms(percentile), "ms");
             }
             ctx.figure("generator_lateness_p99_ms", lateness.percentile_ms(99.0), "ms");
             assert!(held >= EVENTS_PER_SECOND, "{held:.0} events/s were held");
@@ -152,7 +137,6 @@ async fn fifty_sockets_ask_at_once_and_the_node_gives_what_it_can() {
         .run(async |ctx| {
             ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);
             let mut chats = audience(ctx).await;
-            let database_url = ctx.backend().await.database_url();
             let mut asked = Vec::new();
             for _ in 0..8 {
                 for (socket, chat) in chats.iter_mut().enumerate() {
@@ -163,8 +147,7 @@ async fn fifty_sockets_ask_at_once_and_the_node_gives_what_it_can() {
             let all = arrivals(&views, 0);
             assert_eq!(views.len(), 8 * SOCKETS);
             let reached = rate(&all);
-            let bare = bare_loop::run(&database_url, &frames(all), SOCKETS, Duration::ZERO).await;
-            ctx.figure_against("events_per_second_durable_max", reached, "events/s", bare.per_second);
+            ctx.figure("short_answers_events_per_second_max", reached, "events/s");
             assert!(reached >= EVENTS_PER_SECOND, "{reached:.0} events/s");
         })
         .await;

@@ -6,6 +6,8 @@ use kingsguard_testkit::prelude::*;
 
 use crate::thresholds::{ACCEPTED_WITHIN, GREETED_WITHIN};
 
+covers!("JRN");
+
 /// Connections and messages that are measured.
 const ROUNDS: u32 = 60;
 

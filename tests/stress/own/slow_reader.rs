@@ -6,6 +6,8 @@ use kingsguard_protocol::client::GetThreadHistory;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("STRESS");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_is_closed_delays_nobody_and_gets_everything_by_resume() {
     TestContext::own(case!("SEQ-7", "SEQ-3", "ERR-2"))

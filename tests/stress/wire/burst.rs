@@ -3,6 +3,8 @@
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("STRESS");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_messages_is_accepted_up_to_the_stated_limit_and_then_refused_one_by_one() {
     TestContext::wire(case!("LIM-1", "SEC-3", "ERR-1", "SEQ-1"))

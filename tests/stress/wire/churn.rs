@@ -4,6 +4,8 @@ use futures_util::future::join_all;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("STRESS");
+
 /// Asks, and cuts and resumes the connection while the answer comes; the log must come whole over all connections.
 async fn restless(ctx: &TestContext, nth: usize, cycles: usize) -> usize {
     let user = ctx.user(&format!("restless{nth}")).await;

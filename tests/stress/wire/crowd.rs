@@ -8,6 +8,8 @@ use kingsguard_protocol::http::UsageRecord;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+covers!("STRESS", "EVT");
+
 /// Twenty-five records that cost `cost` each and whose names carry the user's canary.
 fn records(user: &SimulatedUser, cost: u64) -> SampleRecords {
     let row = |index: i64| UsageRecord {

@@ -90,6 +90,8 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
 
+    kingsguard_report::covers!("RUN-12");
+
     #[test]
     fn an_inventory_is_read_as_it_was_written() {
         let inventory = Inventory([("unit".to_owned(), 7), ("e2e".to_owned(), 3)].into());

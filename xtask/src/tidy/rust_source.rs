@@ -1,6 +1,7 @@
 //! A Rust file, read well enough to find its tests: comments and literals are told from code, braces are matched.
 //! A parser would be exact and take longer to build than all of this runner.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file.
@@ -44,6 +45,28 @@ impl RustSource {
 
     /// Bodies of all functions, by name: a test may leave its claim to one of them.
     pub fn functions(&self) -> Vec<(String, String)> {
+        let body = |(name, span): (String, Range<usize>)| (name, self.code[span].to_owned());
+        self.function_spans().into_iter().map(body).collect()
+    }
+
+    /// The innermost function around a place in the file.
+    pub fn function_around(&self, at: usize) -> Option<String> {
+        let around = self.function_spans().into_iter().filter(|(_, span)| span.contains(&at));
+        around.min_by_key(|(_, span)| span.len()).map(|(name, _)| name)
+    }
+
+    /// The arguments of every call of a macro, as they stand between its parentheses, and where they begin.
+    pub fn macro_calls(&self, name: &str) -> Vec<(usize, &str)> {
+        let head = format!("{name}!(");
+        let calls = self.code.match_indices(&head).filter_map(|(at, _)| {
+            let open = at + head.len() - 1;
+            let close = matching(&self.code, open, b'(', b')')?;
+            Some((open + 1, &self.text[open + 1..close]))
+        });
+        calls.collect()
+    }
+
+    fn function_spans(&self) -> Vec<(String, Range<usize>)> {
         let mut found = Vec::new();
         let mut from = 0;
         while let Some(at) = self.code[from..].find("fn ").map(|at| from + at) {
@@ -52,8 +75,8 @@ impl RustSource {
                 .chars()
                 .take_while(|c| c.is_alphanumeric() || *c == '_')
                 .collect();
-            if let Some((body, _)) = body_after(&self.code, from) {
-                found.push((name, body.to_owned()));
+            if let Some((body, close)) = body_after(&self.code, from) {
+                found.push((name, close - body.len()..close));
             }
         }
         found

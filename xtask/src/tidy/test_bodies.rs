@@ -112,6 +112,8 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
 
+    kingsguard_report::covers!("RUN-12");
+
     fn faults(path: &str, text: &str) -> usize {
         let mut faults = Faults::new();
         check(&[RustSource::new(Path::new(path), text.to_owned())], &mut faults);

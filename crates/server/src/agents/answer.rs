@@ -1,12 +1,13 @@
 //! Words the answer from what the tools found.
 
 use kingsguard_protocol::ErrorCode;
-use kingsguard_protocol::event::{FinalReport, PartialResult};
+use kingsguard_protocol::event::FinalReport;
 use serde_json::{Value, json};
 
 use super::case::Case;
 use super::desk::{Desk, WorkError};
 use super::job::Outcome;
+use super::telling::Telling;
 use crate::redact;
 use crate::tools::{Sufficiency, dollars};
 
@@ -34,25 +35,28 @@ pub(super) async fn compose(desk: &Desk<'_>, case: &mut Case) -> Result<Outcome,
         }
     }
     let paragraphs = paragraphs(case);
-    let per_part = paragraphs.len().div_ceil(PARTS_MAX).max(1);
-    let parts: Vec<&[String]> = paragraphs.chunks(per_part).collect();
-    let mut final_response = String::new();
-    for (index, part) in parts.iter().enumerate() {
-        let is_final = index + 1 == parts.len();
-        let content = format!("{}{}", part.join("\n\n"), if is_final { "" } else { "\n\n" });
-        final_response.push_str(&content);
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
-        desk.say(
-            PartialResult {
-                content,
-                index,
-                is_final,
-            }
-            .into(),
-        )
-        .await?;
+    let lists_records = case.findings.contains_key("list_records");
+    // A listing says what it is about, then each record, then the rest.
+    let per_part = if lists_records {
+        1
+    } else {
+        paragraphs.len().div_ceil(PARTS_MAX).max(1)
+    };
+    let (first, rest) = paragraphs.split_at(per_part.min(paragraphs.len()));
+    let mut telling = Telling::new(desk);
+    let mut part = first.join("\n\n");
+    if lists_records {
+        telling.say(part + "\n\n").await?;
+        telling.say_records(case).await?;
+        part = format!("\n{}", rest.join("\n\n"));
+    } else {
+        for next in rest.chunks(per_part) {
+            telling.say(part + "\n\n").await?;
+            part = next.join("\n\n");
+        }
     }
-    desk.word_summary(case, &final_response).await?;
+    let final_response = telling.finish(part).await?;
+    desk.word_summary(case, &paragraphs.join("\n\n")).await?;
     let sections = case
         .findings
         .get("write_report")

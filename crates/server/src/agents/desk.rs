@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use kingsguard_protocol::event::{AgentError, AgentThinking, Failure};
 use kingsguard_protocol::{ErrorCode, EventBody};
 use serde_json::Value;
 
 use super::case::Case;
 use super::registry::Agent;
+use super::sink::SinkError;
 use crate::redact;
 use crate::tools::{Halt, Object, RunScope, ToolDispatcher, ToolFailure, ToolRequest};
 
@@ -59,6 +60,15 @@ impl Desk<'_> {
         self.scope.check()?;
         self.scope.sink.emit(self.agent.name(), body).await?;
         Ok(())
+    }
+
+    /// Says several events in a row; the future that this gives resolves once all of them are durable.
+    ///
+    /// # Errors
+    /// The run cannot go on.
+    pub async fn hand_in(&self, bodies: Vec<EventBody>) -> Result<BoxFuture<'_, Result<(), SinkError>>, Halt> {
+        self.scope.check()?;
+        Ok(self.scope.sink.hand_in(self.agent.name(), bodies).await?)
     }
 
     /// Thinks aloud.

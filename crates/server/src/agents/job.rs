@@ -1,10 +1,9 @@
 //! What a run asks of the agents, and what they give back.
 
-use std::time::Instant;
-
 use kingsguard_protocol::event::{Failure, RunUsage};
 use kingsguard_protocol::{RunId, ThreadId, UserId};
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// What a run asks.
 #[derive(Clone, Debug)]

@@ -15,7 +15,17 @@ pub trait EmitEvents: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`SinkError`] says; the event was then not said.
     fn emit<'a>(&'a self, agent_name: &'a str, body: EventBody) -> BoxFuture<'a, Result<Timestamp, SinkError>>;
+
+    /// Says several events in a row and resolves once they are on their way, in their place before whatever is said
+    /// later; what it resolves to does so once all of them are durable.
+    ///
+    /// # Errors
+    /// As [`SinkError`] says; then none of the events was said, or, of the second future, perhaps not all.
+    fn hand_in<'a>(&'a self, agent_name: &'a str, bodies: Vec<EventBody>) -> BoxFuture<'a, HandedIn<'a>>;
 }
+
+/// Events on their way: resolves once all of them are durable.
+pub type HandedIn<'a> = Result<BoxFuture<'a, Result<(), SinkError>>, SinkError>;
 
 /// Why an event could not be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +93,15 @@ pub(crate) mod recorder {
                     at,
                 });
                 Ok(at)
+            })
+        }
+
+        fn hand_in<'a>(&'a self, agent_name: &'a str, bodies: Vec<EventBody>) -> BoxFuture<'a, HandedIn<'a>> {
+            Box::pin(async move {
+                for body in bodies {
+                    self.emit(agent_name, body).await?;
+                }
+                Ok(Box::pin(async { Ok(()) }) as BoxFuture<'a, _>)
             })
         }
     }

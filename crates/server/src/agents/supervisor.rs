@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use kingsguard_protocol::ErrorCode;
 use kingsguard_protocol::event::{Failure, RunUsage, SubagentCompleted, SubagentStarted};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::compose;
@@ -51,7 +50,7 @@ impl AgentRegistry {
         let scope = RunScope {
             sink,
             cancel,
-            deadline: Instant::from_std(job.deadline),
+            deadline: job.deadline,
             data: Arc::new(RunData::new(self.source(&job), job.user_id.clone())),
         };
         let worked = match job.agent_name.as_deref() {

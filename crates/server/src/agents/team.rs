@@ -57,6 +57,7 @@ const MEMBERS: &[Member] = &[
             "duplicate_prompts",
             "price_list",
             "watch_usage",
+            "list_records",
             "write_report",
         ],
         duty: Duty::Data,

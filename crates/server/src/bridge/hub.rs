@@ -5,12 +5,15 @@
 //! writer or from another node, late, twice or not at all: the log decides.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use kingsguard_protocol::{EventBody, ThreadId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Overflow};
+use super::writer::StoredEvents;
+use crate::sabotage::{self, Fault};
+use crate::sync::{Mutex, MutexGuard};
 use crate::telemetry;
 
 /// Frames that a feed keeps while a follower catches up, so that it can reach a fast log without asking Postgres again.
@@ -116,6 +119,27 @@ impl Hub {
         feed.accept(seq, frame)
     }
 
+    /// Delivers what one commit made durable; gives the threads of which events are missing here, as
+    /// [`Hub::deliver`] does.
+    pub fn deliver_all(&self, batch: &[StoredEvents]) -> Vec<ThreadId> {
+        let mut gaps = Vec::new();
+        let mut feeds = self.lock();
+        for StoredEvents {
+            thread_id,
+            first_seq,
+            frames,
+        } in batch
+        {
+            let Some(feed) = feeds.by_thread.get_mut(thread_id) else {
+                continue;
+            };
+            if feed.accept_all(*first_seq, frames) {
+                gaps.push(thread_id.clone());
+            }
+        }
+        gaps
+    }
+
     /// The newest event that a feed delivered; `None` when nobody follows.
     #[must_use]
     pub fn position(&self, thread: &ThreadId) -> Option<u64> {
@@ -151,7 +175,7 @@ impl Hub {
             return CatchUp::ReadLog;
         }
         for (_, frame) in feed.recent.iter().filter(|(seq, _)| *seq > have) {
-            if follower.outbox.push_text(frame.clone()).is_err() {
+            if replay(&follower.outbox, frame.clone()).is_err() {
                 return CatchUp::Gone;
             }
         }
@@ -204,7 +228,7 @@ impl Feed {
         match self.position {
             Some(position) if seq <= position => false,
             Some(position) if seq == position + 1 => {
-                self.push(seq, frame.clone());
+                self.push(seq, std::slice::from_ref(frame));
                 self.flush();
                 !self.pending.is_empty()
             }
@@ -217,6 +241,19 @@ impl Feed {
         }
     }
 
+    /// Takes events that follow one another; `true` when events before them are missing.
+    fn accept_all(&mut self, first_seq: u64, frames: &[Utf8Bytes]) -> bool {
+        if self.position == Some(first_seq - 1) && self.pending.is_empty() {
+            self.push(first_seq, frames);
+            return false;
+        }
+        let mut lacks = false;
+        for (seq, frame) in (first_seq..).zip(frames) {
+            lacks = self.accept(seq, frame);
+        }
+        lacks
+    }
+
     /// Delivers what waited and is next now.
     fn flush(&mut self) {
         let Some(position) = self.position else { return };
@@ -225,31 +262,55 @@ impl Feed {
             && Some(*entry.key()) == self.position.map(|position| position + 1)
         {
             let (seq, frame) = entry.remove_entry();
-            self.push(seq, frame);
+            self.push(seq, &[frame]);
         }
     }
 
-    fn push(&mut self, seq: u64, frame: Utf8Bytes) {
-        self.position = Some(seq);
+    /// Delivers the next events, one behind the other.
+    fn push(&mut self, first_seq: u64, frames: &[Utf8Bytes]) {
+        let end = first_seq + frames.len() as u64;
+        self.position = Some(end - 1);
+        if sabotage::planted(Fault::DropAfterCommit) && (first_seq..end).contains(&sabotage::DROPPED_SEQ) {
+            let (before, from) = frames.split_at(usize::try_from(sabotage::DROPPED_SEQ - first_seq).unwrap_or(0));
+            self.send(first_seq, before);
+            self.send(sabotage::DROPPED_SEQ + 1, from.get(1..).unwrap_or_default());
+        } else {
+            self.send(first_seq, frames);
+        }
+    }
+
+    fn send(&mut self, first_seq: u64, frames: &[Utf8Bytes]) {
         // A slow reader is closed by its own queue; here it is only let go, so that it delays no one (SEQ-7).
-        let event_type = event_type_of(&frame);
+        let mut receivers = 0;
         self.followers.retain(|follower| {
-            let kept = !follower.live || follower.outbox.push_text(frame.clone()).is_ok();
-            if kept && follower.live {
-                telemetry::event_sent(event_type);
-            }
+            let kept = !follower.live || follower.outbox.push_texts(frames).is_ok();
+            receivers += u64::from(kept && follower.live);
             kept
         });
-        if self.followers.iter().any(|follower| !follower.live) {
-            if self.recent.len() == RECENT_MAX {
-                self.recent.pop_front();
+        if receivers > 0 {
+            for alike in frames.chunk_by(|one, next| event_type_of(one) == event_type_of(next)) {
+                telemetry::events_sent(event_type_of(&alike[0]), receivers * alike.len() as u64);
             }
-            self.recent.push_back((seq, frame));
+        }
+        if self.followers.iter().any(|follower| !follower.live) {
+            self.recent.extend((first_seq..).zip(frames.iter().cloned()));
+            self.recent.drain(..self.recent.len().saturating_sub(RECENT_MAX));
         } else if !self.recent.is_empty() {
             // Who caught up left before he was live. What is kept must reach to the newest event without a hole.
             self.recent = VecDeque::new();
         }
     }
+}
+
+/// Queues an event for one who lacks it, and counts it: a replayed event is sent like any other (OPS-2).
+///
+/// # Errors
+/// The queue is at its bound.
+pub fn replay(outbox: &Outbox, frame: Utf8Bytes) -> Result<(), Overflow> {
+    let event_type = event_type_of(&frame);
+    outbox.push_text(frame)?;
+    telemetry::events_sent(event_type, 1);
+    Ok(())
 }
 
 /// The type of a frame, which every frame of this backend begins with.

@@ -2,11 +2,13 @@
 //! their order is kept.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use kingsguard_protocol::CloseCode;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a connection's writer sends next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,14 +84,23 @@ impl Outbox {
     /// # Errors
     /// The queue is at its bound. What waits in it is let go, the reader is told, and nothing more is taken.
     pub fn push_text(&self, text: Utf8Bytes) -> Result<(), Overflow> {
+        self.push_texts(&[text])
+    }
+
+    /// Queues frames one behind the other and wakes the reader once. On a shut queue they are dropped.
+    ///
+    /// # Errors
+    /// As [`Outbox::push_text`] says.
+    pub fn push_texts(&self, texts: &[Utf8Bytes]) -> Result<(), Overflow> {
         let mut queue = self.0.lock();
         if queue.overflowed {
             return Err(Overflow);
         }
-        if queue.shut {
+        if queue.shut || texts.is_empty() {
             return Ok(());
         }
-        if queue.waiting.len() >= self.0.frames_max || queue.bytes + text.len() > self.0.bytes_max {
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        if queue.waiting.len() + texts.len() > self.0.frames_max || queue.bytes + bytes > self.0.bytes_max {
             queue.shut = true;
             queue.overflowed = true;
             queue.waiting.clear();
@@ -99,8 +110,8 @@ impl Outbox {
             self.0.drained.notify_waiters();
             return Err(Overflow);
         }
-        queue.bytes += text.len();
-        queue.waiting.push_back(Outgoing::Text(text));
+        queue.bytes += bytes;
+        queue.waiting.extend(texts.iter().cloned().map(Outgoing::Text));
         drop(queue);
         self.0.filled.notify_one();
         Ok(())

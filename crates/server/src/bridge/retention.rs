@@ -6,8 +6,6 @@ use sqlx::PgPool;
 
 use crate::store::events;
 
-/// How often old events are looked for. What is dropped later than it could be only takes room.
-const EVERY: Duration = Duration::from_secs(600);
 /// Threads that one statement looks at, so that none holds others up.
 const THREADS_PER_STATEMENT: i64 = 200;
 
@@ -16,12 +14,15 @@ const THREADS_PER_STATEMENT: i64 = 200;
 pub struct Retention {
     pub events_min: u64,
     pub hours: u64,
+    /// How often what is older is looked for.
+    pub interval: Duration,
 }
 
 impl Retention {
     /// Drops old events again and again, for as long as the process lives.
     pub async fn keep(self, pool: PgPool) {
-        let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
+        let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
             if let Err(error) = self.drop_old(&pool).await {

@@ -8,24 +8,23 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kingsguard_protocol::{EventId, ThreadId, Timestamp};
+use kingsguard_protocol::{ThreadId, Timestamp};
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::draft::EventDraft;
-use crate::store::events::{self, Fence, NewEvent, Tail, Written};
+use super::draft::{EventDraft, Origin};
+use crate::sabotage::{self, Fault};
+use crate::store::events::{self, Fence, NewEvent, NewRunEnd, Tail, Written};
 use crate::telemetry;
 
-/// An event that is durable.
+/// Events of one thread that are durable, in the order of its log.
 #[derive(Clone, Debug)]
-pub struct StoredEvent {
+pub struct StoredEvents {
     pub thread_id: ThreadId,
-    pub event_id: EventId,
-    pub event_type: &'static str,
-    pub seq: u64,
-    pub timestamp: Timestamp,
-    pub frame: Utf8Bytes,
+    /// The place of the first; the others follow without a hole.
+    pub first_seq: u64,
+    pub frames: Vec<Utf8Bytes>,
 }
 
 /// Why an event did not become part of the log.
@@ -42,24 +41,31 @@ pub enum AppendError {
     Unwritable,
 }
 
-/// One event on its way to the writer.
+/// Events of one run on their way to the writer: all of them become durable together, one behind the other, or none does.
 #[derive(Debug)]
 pub struct Submission {
-    pub draft: EventDraft,
-    pub reply: oneshot::Sender<Result<StoredEvent, AppendError>>,
+    pub origin: Origin,
+    /// Never empty, and no more than a batch holds.
+    pub drafts: Vec<EventDraft>,
+    /// Set where the last of them is the run's last event.
+    pub end: Option<NewRunEnd>,
+    /// Told the timestamp of the last one.
+    pub reply: oneshot::Sender<Result<Timestamp, AppendError>>,
+    /// Their room in the queue, free again once they are answered.
+    pub room: OwnedSemaphorePermit,
 }
 
 /// Where durable events go.
 pub trait Deliver: Send + Sync + 'static {
     /// Brings durable events, in the order of their logs, to whoever follows.
-    fn deliver(&self, events: &[StoredEvent]);
+    fn deliver(&self, events: &[StoredEvents]);
 }
 
 /// How long a batch waits for Postgres to come back. Longer than any run's deadline, so that the end of a run that met
 /// an outage is still written; the queue's bound holds new events back meanwhile.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 /// Pause between tries while Postgres is away: well below the 5 s in which work must resume (ERR-3).
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Ends of logs kept in memory; past it all are forgotten and read again, one query each batch.
 const TAILS_MAX: usize = 100_000;
 
@@ -85,11 +91,24 @@ impl<D: Deliver> Writer<D> {
     }
 
     /// Takes what has gathered, writes it, and again.
-    pub async fn run(mut self, mut queue: mpsc::Receiver<Submission>) {
-        let mut gathered = Vec::with_capacity(self.batch_max);
-        while queue.recv_many(&mut gathered, self.batch_max).await > 0 {
-            telemetry::queue_depth("event_writer", queue.len() + gathered.len());
-            self.write(std::mem::take(&mut gathered)).await;
+    pub async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Submission>) {
+        let mut next = queue.recv().await;
+        while let Some(first) = next.take() {
+            let mut events = first.drafts.len();
+            let mut batch = vec![first];
+            while let Ok(submission) = queue.try_recv() {
+                if events + submission.drafts.len() > self.batch_max {
+                    next = Some(submission);
+                    break;
+                }
+                events += submission.drafts.len();
+                batch.push(submission);
+            }
+            telemetry::queue_depth("event_writer", events + queue.len());
+            self.write(batch).await;
+            if next.is_none() {
+                next = queue.recv().await;
+            }
         }
     }
 
@@ -116,30 +135,43 @@ impl<D: Deliver> Writer<D> {
     /// One try: on success the batch is emptied or made smaller by what may not be written.
     async fn try_write(&mut self, batch: &mut Vec<Submission>) -> Result<(), sqlx::Error> {
         self.load_tails(batch).await?;
-        let mut fences = HashSet::<Fence>::new();
-        let mut ends = Vec::new();
-        let mut rows = Vec::with_capacity(batch.len());
         let mut tails = HashMap::<ThreadId, Tail>::new();
-        for Submission { draft, .. } in batch.iter() {
-            let thread = &draft.origin.thread_id;
+        // The first place of each submission.
+        let mut places = Vec::with_capacity(batch.len());
+        for Submission { origin, drafts, .. } in batch.iter_mut() {
+            let thread = &origin.thread_id;
             let known = || self.tails.get(thread).copied().unwrap_or_default();
             let tail = tails.entry(thread.clone()).or_insert_with(known);
-            tail.last_seq += 1;
-            let made_at = draft.made_at.as_datetime();
-            let at = tail.last_at.map_or(made_at, |last| last.max(made_at)); // ORD-7: never backwards
-            tail.last_at = Some(at);
-            fences.insert(draft.origin.fence.clone());
-            ends.extend(draft.end.clone());
-            rows.push(NewEvent {
-                thread_id: thread.clone(),
-                seq: tail.last_seq,
-                run_id: draft.origin.fence.run_id.clone(),
-                event_id: draft.event_id.to_string(),
-                created_at: at,
-                frame: draft.frame(tail.last_seq, Timestamp::from(at)),
-            });
+            let first_seq = tail.last_seq + 1;
+            for draft in drafts {
+                tail.last_seq += 1;
+                let made_at = draft.made_at.as_datetime();
+                let not_before = tail.last_at.map_or(made_at, |last| last.max(made_at)); // ORD-7: never backwards
+                tail.last_at = Some(not_before);
+                draft.place(tail.last_seq, Timestamp::from(not_before));
+            }
+            places.push(first_seq);
+        }
+        let mut rows = Vec::new();
+        for (Submission { origin, drafts, .. }, first_seq) in batch.iter().zip(&places) {
+            rows.extend(drafts.iter().zip(*first_seq..).map(|(draft, seq)| NewEvent {
+                thread_id: &origin.thread_id,
+                seq,
+                run_id: &origin.fence.run_id,
+                event_id: &draft.event_id,
+                created_at: draft.placed_at.as_datetime(),
+                frame: draft.frame(),
+            }));
+        }
+        let mut fences: HashSet<Fence> = batch.iter().map(|one| one.origin.fence.clone()).collect();
+        if sabotage::planted(Fault::LeaseNotFenced) {
+            fences.clear();
         }
         let fences: Vec<Fence> = fences.into_iter().collect();
+        let ends: Vec<NewRunEnd> = batch.iter().filter_map(|one| one.end.clone()).collect();
+        if sabotage::planted(Fault::DeliverBeforeCommit) {
+            self.deliver.deliver(&as_if_stored(batch, &places));
+        }
         let written = match events::append(&self.pool, &rows, &fences, &ends).await {
             Ok(written) => written,
             Err(error) => {
@@ -154,7 +186,7 @@ impl<D: Deliver> Writer<D> {
         match written {
             Written::All => {
                 self.tails.extend(tails);
-                self.settle(batch, rows);
+                self.settle(batch, &places);
             }
             Written::Overtaken => {
                 for thread in tails.keys() {
@@ -163,11 +195,11 @@ impl<D: Deliver> Writer<D> {
             }
             Written::Fenced => {
                 let stale: HashSet<_> = events::stale_fences(&self.pool, &fences).await?.into_iter().collect();
-                let (refused, kept) = batch
+                let (refused, kept): (Vec<_>, Vec<_>) = batch
                     .drain(..)
-                    .partition(|submission| stale.contains(&submission.draft.origin.fence.run_id));
+                    .partition(|submission| stale.contains(&submission.origin.fence.run_id));
                 *batch = kept;
-                for Submission { reply, .. } in Vec::<Submission>::from_iter::<Vec<_>>(refused) {
+                for Submission { reply, .. } in refused {
                     answer(reply, Err(AppendError::Fenced));
                 }
             }
@@ -175,24 +207,26 @@ impl<D: Deliver> Writer<D> {
         Ok(())
     }
 
-    fn settle(&self, batch: &mut Vec<Submission>, rows: Vec<NewEvent>) {
-        let mut stored = Vec::with_capacity(rows.len());
-        let mut replies = Vec::with_capacity(rows.len());
-        for (Submission { draft, reply }, row) in batch.drain(..).zip(rows) {
-            telemetry::event_stored(draft.event_type, draft.handed_in.elapsed());
-            stored.push(StoredEvent {
-                thread_id: row.thread_id,
-                event_id: draft.event_id,
-                event_type: draft.event_type,
-                seq: row.seq,
-                timestamp: Timestamp::from(row.created_at),
-                frame: Utf8Bytes::from(row.frame),
+    fn settle(&self, batch: &mut Vec<Submission>, places: &[u64]) {
+        let mut stored = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for (submission, first_seq) in batch.drain(..).zip(places) {
+            let mut frames = Vec::with_capacity(submission.drafts.len());
+            let at = submission.drafts.last().map(|draft| draft.placed_at);
+            for draft in submission.drafts {
+                telemetry::event_stored(draft.event_type, draft.handed_in.elapsed());
+                frames.push(Utf8Bytes::from(draft.into_frame()));
+            }
+            stored.push(StoredEvents {
+                thread_id: submission.origin.thread_id,
+                first_seq: *first_seq,
+                frames,
             });
-            replies.push(reply);
+            replies.push((submission.reply, at, submission.room));
         }
         self.deliver.deliver(&stored);
-        for (reply, event) in replies.into_iter().zip(stored) {
-            answer(reply, Ok(event));
+        for (reply, at, _room) in replies {
+            answer(reply, at.ok_or(AppendError::Unavailable));
         }
     }
 
@@ -202,7 +236,7 @@ impl<D: Deliver> Writer<D> {
         }
         let unknown: HashSet<&ThreadId> = batch
             .iter()
-            .map(|s| &s.draft.origin.thread_id)
+            .map(|submission| &submission.origin.thread_id)
             .filter(|thread| !self.tails.contains_key(*thread))
             .collect();
         if unknown.is_empty() {
@@ -217,7 +251,17 @@ impl<D: Deliver> Writer<D> {
     }
 }
 
-fn answer(reply: oneshot::Sender<Result<StoredEvent, AppendError>>, result: Result<StoredEvent, AppendError>) {
+/// Events that are not durable, for [`Fault::DeliverBeforeCommit`].
+fn as_if_stored(batch: &[Submission], places: &[u64]) -> Vec<StoredEvents> {
+    let events = |(submission, first_seq): (&Submission, &u64)| StoredEvents {
+        thread_id: submission.origin.thread_id.clone(),
+        first_seq: *first_seq,
+        frames: submission.drafts.iter().map(|draft| draft.frame().into()).collect(),
+    };
+    batch.iter().zip(places).map(events).collect()
+}
+
+fn answer(reply: oneshot::Sender<Result<Timestamp, AppendError>>, result: Result<Timestamp, AppendError>) {
     // Whoever asked may have stopped waiting; what happened to the event is then in the log.
-    drop(reply.send(result));
+    reply.send(result).ok();
 }

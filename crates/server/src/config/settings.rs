@@ -179,7 +179,7 @@ settings! {
     breaker_open: Duration = "KINGSGUARD_BREAKER_OPEN_MS", Millis { default: 10_000, within: 10..=600_000 };
 
     /// Events that are committed to Postgres in one transaction at most.
-    event_batch_max: u64 = "KINGSGUARD_EVENT_BATCH_MAX", Count { unit: "events", default: 512, within: 1..=10_000 };
+    event_batch_max: u64 = "KINGSGUARD_EVENT_BATCH_MAX", Count { unit: "events", default: 2048, within: 1..=10_000 };
     /// Events that may wait for their commit; more make their agents wait.
     event_queue_max: u64 = "KINGSGUARD_EVENT_QUEUE_MAX",
         Count { unit: "events", default: 8_192, within: 1..=1_000_000 };
@@ -188,6 +188,8 @@ settings! {
         Count { unit: "events", default: 1_000, within: 1_000..=1_000_000_000 };
     /// How long an event stays resumable, however many are newer (SEQ-4).
     retained_hours: u64 = "KINGSGUARD_RETAINED_HOURS", Count { unit: "hours", default: 24, within: 24..=87_600 };
+    /// How often events that need not stay resumable are looked for and dropped; what is dropped late only takes room.
+    retention_interval: Duration = "KINGSGUARD_RETENTION_INTERVAL_MS", Millis { default: 600_000, within: 50..=HOUR_MS };
 
     /// Bytes of one client message or HTTP body; more closes with 1009 or answers 413 (LIM-1).
     message_bytes_max: u64 = "KINGSGUARD_MESSAGE_BYTES_MAX",

@@ -1,7 +1,7 @@
 //! Which connections of which user this node holds: for notices between them, and to end all of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use kingsguard_protocol::{CloseCode, ConnectionId, UserId};
 use tokio::sync::{Notify, broadcast};
@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::bridge::{Outbox, Overflow};
 use crate::broker::Notice;
+use crate::sync::{Mutex, MutexGuard};
 use crate::telemetry;
 
 /// This node's connections. Cheap to clone.

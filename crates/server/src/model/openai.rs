@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
 use kingsguard_protocol::ErrorCode;
 use kingsguard_protocol::http::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::attempts::{self, Fault, Faulty};
 use super::breaker::Breaker;
-
-/// Tries after the first: a model that fails three times is failing.
-const RETRIES: usize = 2;
-
-/// Wait before the first retry; it doubles, with jitter, so that many runs do not come back at once.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
-
-/// Longest wait between tries; a run has 30 s for everything.
-const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 /// Bytes of an answer that are read; ours are a few hundred.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -49,29 +40,35 @@ pub struct ModelError {
     pub code: ErrorCode,
     /// For people.
     pub message: &'static str,
-    /// Whether another try may help.
-    retryable: bool,
+    fault: Fault,
+}
+
+impl Faulty for ModelError {
+    const CIRCUIT_OPEN: Self = Self {
+        code: ErrorCode::CircuitOpen,
+        message: "The model failed repeatedly and is left alone for a while; ask again in a moment.",
+        fault: Fault::Passing,
+    };
+
+    fn fault(&self) -> Fault {
+        self.fault
+    }
 }
 
 const RATE_LIMITED: ModelError = ModelError {
     code: ErrorCode::ModelRateLimited,
     message: "The model's provider limits the rate; ask again in a moment.",
-    retryable: true,
+    fault: Fault::Passing,
 };
 const UNAVAILABLE: ModelError = ModelError {
     code: ErrorCode::ModelUnavailable,
     message: "The model does not answer; ask again in a moment.",
-    retryable: true,
+    fault: Fault::Passing,
 };
 const REFUSES: ModelError = ModelError {
     code: ErrorCode::ModelUnavailable,
     message: "The model refuses the request; its settings have to be looked at.",
-    retryable: false,
-};
-const CIRCUIT_OPEN: ModelError = ModelError {
-    code: ErrorCode::CircuitOpen,
-    message: "The model failed repeatedly and is left alone for a while; ask again in a moment.",
-    retryable: false,
+    fault: Fault::Refusal,
 };
 
 /// A function that the model is asked to call.
@@ -199,29 +196,7 @@ impl OpenAiCompatible {
             let choice = json!({"type": "function", "function": {"name": function.name}});
             fields.insert("tool_choice".to_owned(), choice);
         }
-        let waits = ExponentialBuilder::default()
-            .with_min_delay(BACK_OFF_FIRST)
-            .with_max_delay(BACK_OFF_MAX)
-            .with_max_times(RETRIES)
-            .with_jitter();
-        (|| async { self.guarded(&body).await })
-            .retry(waits)
-            .when(|error| error.retryable)
-            .await
-    }
-
-    async fn guarded(&self, body: &Value) -> Result<Completion, ModelError> {
-        self.breaker.admit().map_err(|_| CIRCUIT_OPEN)?;
-        match self.call(body).await {
-            Ok(completion) => {
-                self.breaker.succeeded();
-                Ok(completion)
-            }
-            Err(error) => {
-                self.breaker.failed();
-                Err(error)
-            }
-        }
+        attempts::call(&self.breaker, || self.call(&body)).await
     }
 
     async fn call(&self, body: &Value) -> Result<Completion, ModelError> {

@@ -35,6 +35,8 @@ pub enum Topic {
     Prices,
     /// New records as they come.
     Watch,
+    /// The records themselves, one by one.
+    Records,
     /// None of these: an overview is the best answer.
     Overview,
 }
@@ -42,6 +44,19 @@ pub enum Topic {
 /// Every topic with its word and the words that mean it, in the order in which they are tried.
 const TOPICS: &[(Topic, &str, &[&str])] = &[
     (Topic::Watch, "watch", &["watch"]),
+    (
+        Topic::Records,
+        "records",
+        &[
+            "list my usage",
+            "list my records",
+            "list all",
+            "list every",
+            "list the records",
+            "every record",
+            "each record",
+        ],
+    ),
     (
         Topic::Save,
         "save",
@@ -172,7 +187,13 @@ impl Topic {
             Self::Faster | Self::Latency => &[Need::Latency],
             Self::Duplicates => &[Need::PromptHash],
             Self::Spend => &[Need::Feature],
-            Self::Errors | Self::Quality | Self::Statistics | Self::Prices | Self::Watch | Self::Overview => &[],
+            Self::Errors
+            | Self::Quality
+            | Self::Statistics
+            | Self::Prices
+            | Self::Watch
+            | Self::Records
+            | Self::Overview => &[],
         }
     }
 
@@ -192,6 +213,7 @@ impl Topic {
             Self::Statistics => &["usage_statistics"],
             Self::Prices => &["price_list"],
             Self::Watch => &["watch_usage"],
+            Self::Records => &["list_records"],
             Self::Overview => &["usage_statistics", "spend_by_model", "error_rate"],
         }
     }
@@ -229,6 +251,8 @@ pub struct Reading {
     pub horizon_days: Option<u64>,
     /// Seconds to watch.
     pub watch_seconds: u64,
+    /// How many records a second are listed at most; as fast as it goes where the request does not say.
+    pub rows_per_second: Option<u64>,
     /// Whether it goes on from what was said before.
     pub is_follow_up: bool,
 }
@@ -249,6 +273,8 @@ static NEXT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bnext\s+(?:(\d{1,6})\
 static LIMIT: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?:under|below|within|at most|less than|faster than|<=?)\s*(\d{1,9})\s*(ms|milliseconds?|s|seconds?)\b")
 });
+static PACE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\b(\d{1,9})\s*(?:records?|rows?|lines?)?\s*(?:a|per|each|/)\s*second\b"));
 static SECONDS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(\d{1,9})\s*(s|secs?|seconds?|minutes?|mins?)\b"));
 
 /// Reads a request.
@@ -278,6 +304,10 @@ pub fn read(content: &str) -> Reading {
                 amount
             }
         }),
+        rows_per_second: PACE
+            .captures(&words)
+            .and_then(|pace| pace[1].parse().ok())
+            .filter(|rows| *rows > 0),
         is_follow_up: ["and ", "what about", "how about", "also "]
             .iter()
             .any(|start| words.trim_start().starts_with(start)),
@@ -339,6 +369,8 @@ mod tests {
     #[case("How many calls failed?", Topic::Errors)]
     #[case("What will I spend next month?", Topic::Forecast)]
     #[case("Watch my usage for 10 seconds", Topic::Watch)]
+    #[case("List my usage records", Topic::Records)]
+    #[case("Show every record from 2026-01-01", Topic::Records)]
     #[case("Hello", Topic::Overview)]
     #[case("", Topic::Overview)]
     fn a_request_has_the_topic_of_its_words(#[case] content: &str, #[case] expected: Topic) {
@@ -374,6 +406,9 @@ mod tests {
         assert_eq!(read("cheaper under 2 s").latency_limit_ms, Some(2_000));
         assert_eq!(read("cheaper under 800 ms").latency_limit_ms, Some(800));
         assert_eq!(read("forecast the next 2 weeks").horizon_days, Some(14));
+        assert_eq!(read("List my records at 20 per second").rows_per_second, Some(20));
+        assert_eq!(read("List my records, 5 rows a second").rows_per_second, Some(5));
+        assert_eq!(read("List my records at 0 per second").rows_per_second, None);
     }
 
     #[test]

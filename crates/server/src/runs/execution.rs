@@ -8,7 +8,7 @@ use kingsguard_protocol::event::{
     AgentCompleted, AgentStarted, AgentStopped, Failure, ProgressUpdate, RunStatus, RunUsage, StartedContext,
     StartedStatus, ToolStatus,
 };
-use kingsguard_protocol::{ErrorCode, Event, Timestamp};
+use kingsguard_protocol::{ErrorCode, Event, EventBody, Timestamp};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::sink::RunSink;
 use crate::agents::sink::{EmitEvents, SinkError};
 use crate::agents::{AgentFailure, AgentRegistry, Job, Outcome};
+use crate::bridge::writer::{GIVE_UP_AFTER, RETRY_PAUSE};
 use crate::bridge::{Bridge, Origin};
 use crate::redact;
 use crate::store::Store;
@@ -118,22 +119,54 @@ impl Execution {
 
     async fn run_to_end(&mut self, sink: &Arc<RunSink>, lost: &CancellationToken) -> Result<(), ExecutionError> {
         let end = if self.run.phase == RunPhase::Running.as_str() {
-            let logged = events::of_run(self.store.pool(), &self.run.thread_id, &self.run.run_id).await?;
+            let logged = insist(|| events::of_run(self.store.pool(), &self.run.thread_id, &self.run.run_id)).await?;
             let said = logged
                 .iter()
                 .map(|event| serde_json::from_str::<Event>(&event.frame))
                 .collect::<Result<Vec<_>, _>>()?;
             sink.restore(&said);
             self.ensure_started(sink).await?;
+            let is_stopped = said
+                .iter()
+                .any(|event| matches!(event.body, EventBody::AgentStopped(_)));
+            if is_stopped {
+                // Its node died between the two events that answer a stop.
+                return self
+                    .say_end(sink, self.run.stop.clone().map_or(End::Orphaned, End::Stopped))
+                    .await;
+            }
             End::Orphaned
         } else {
-            if !run_store::begin(self.store.pool(), &self.run.run_id, self.run.fence).await? {
+            let begin = || run_store::begin(self.store.pool(), &self.run.run_id, self.run.fence);
+            if !insist(begin).await? {
                 return Ok(());
             }
             self.ensure_started(sink).await?;
             self.work(sink, lost).await?
         };
+        let end = self.answer_stop(sink, end).await?;
         self.say_end(sink, end).await
+    }
+
+    /// A stop that was accepted by any node is answered, whatever ends the run meanwhile (ERR-1).
+    async fn answer_stop(&self, sink: &RunSink, end: End) -> Result<End, ExecutionError> {
+        if matches!(end, End::Stopped(_)) {
+            return Ok(end); // answered already, while the agents worked
+        }
+        let stop = insist(|| run_store::stop_of(self.store.pool(), &self.run.run_id)).await?;
+        let Some(stop) = stop else {
+            return Ok(end);
+        };
+        self.say_stopped(sink, &stop).await?;
+        Ok(End::Stopped(stop))
+    }
+
+    async fn say_stopped(&self, sink: &RunSink, stop: &StopRequest) -> Result<(), ExecutionError> {
+        let body = AgentStopped {
+            reason: redact::text(&stop.reason).into_owned(),
+        };
+        sink.stopped(&self.agent_name(), &stop.cause, body.into()).await?;
+        Ok(())
     }
 
     async fn ensure_started(&self, sink: &RunSink) -> Result<(), ExecutionError> {
@@ -155,7 +188,7 @@ impl Execution {
     }
 
     async fn thread_title(&self) -> Result<Option<String>, sqlx::Error> {
-        let thread = threads::get(self.store.pool(), &self.run.user_id, &self.run.thread_id).await?;
+        let thread = insist(|| threads::get(self.store.pool(), &self.run.user_id, &self.run.thread_id)).await?;
         let title = thread
             .and_then(|thread| thread.title)
             .filter(|title| !title.trim().is_empty());
@@ -170,7 +203,7 @@ impl Execution {
             agent_name: self.run.agent_name.clone(),
             content: self.run.input.clone(),
             context: self.run.context.clone(),
-            deadline: deadline.into_std(),
+            deadline,
         }
     }
 
@@ -212,10 +245,7 @@ impl Execution {
             }
         };
         if let End::Stopped(stop) = &end {
-            let body = AgentStopped {
-                reason: redact::text(&stop.reason).into_owned(),
-            };
-            sink.stopped(&self.agent_name(), &stop.cause, body.into()).await?;
+            self.say_stopped(sink, stop).await?;
         }
         cancel.cancel();
         self.let_agents_end(agents).await;
@@ -347,6 +377,21 @@ impl Ending {
                 ToolStatus::Error,
                 "The server that worked on this stopped before it was done. Send the message again.".into(),
             ),
+        }
+    }
+}
+
+/// Asks again while Postgres is away, as long as the writer does: a run that was given up here would be taken up again from
+/// its log, which does not hold yet what it has said last.
+async fn insist<T, F: Future<Output = Result<T, sqlx::Error>>>(ask: impl Fn() -> F) -> Result<T, sqlx::Error> {
+    let give_up_at = Instant::now() + GIVE_UP_AFTER;
+    loop {
+        match ask().await {
+            Err(error) if Instant::now() < give_up_at => {
+                tracing::warn!(error = %error, "run waits for the database");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            answer => return answer,
         }
     }
 }

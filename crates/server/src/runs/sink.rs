@@ -8,8 +8,8 @@ use kingsguard_protocol::event::{AgentThinking, Failure, SubagentCompleted, Tool
 use kingsguard_protocol::{Event, EventBody, ExecutionId, MessageId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::sink::{EmitEvents, SinkError};
-use crate::bridge::{AppendError, Bridge, EventDraft, Origin};
+use crate::agents::sink::{EmitEvents, HandedIn, SinkError};
+use crate::bridge::{AppendError, Bridge, EventDraft, Moment, Origin, Receipt};
 use crate::store::events::NewRunEnd;
 
 /// The sink of one run. After its last event nothing more can be said in it (ORD-4).
@@ -27,7 +27,7 @@ pub struct RunSink {
 struct State {
     ended: bool,
     thoughts: u32,
-    started_at: Option<Timestamp>,
+    started_at: Option<Moment>,
     spoke_at: Instant,
     tools: Vec<OpenTool>,
     subagents: Vec<OpenSubagent>,
@@ -38,14 +38,14 @@ struct OpenTool {
     execution_id: ExecutionId,
     tool_name: String,
     agent_name: String,
-    since: Timestamp,
+    since: Moment,
 }
 
 #[derive(Clone, Debug)]
 struct OpenSubagent {
     agent_name: String,
     step_number: u32,
-    since: Timestamp,
+    since: Moment,
 }
 
 impl State {
@@ -61,47 +61,50 @@ impl State {
         }
     }
 
-    /// Sets the duration of what an event closes from the very instants that the two events carry, so that they agree
-    /// however busy the machine is (ORD-7).
-    fn measure(&self, agent_name: &str, body: &mut EventBody, at: Timestamp) {
+    /// The event that opened what an event closes: the duration is what lies between the timestamps of the two, however
+    /// busy the machine is (ORD-7).
+    fn opened(&self, agent_name: &str, body: &EventBody) -> Option<Moment> {
         match body {
             EventBody::ToolCompleted(tool) => {
-                if let Some(open) = self.tools.iter().find(|open| open.execution_id == tool.execution_id) {
-                    tool.duration_ms = ms_between(open.since, at);
-                }
+                let open = |open: &&OpenTool| open.execution_id == tool.execution_id;
+                self.tools.iter().find(open).map(|open| open.since.clone())
             }
             EventBody::SubagentCompleted(step) => {
                 let open = |open: &&OpenSubagent| {
                     (open.agent_name.as_str(), open.step_number) == (agent_name, step.step_number)
                 };
-                if let Some(open) = self.subagents.iter().find(open) {
-                    step.duration_ms = ms_between(open.since, at);
-                }
+                self.subagents.iter().find(open).map(|open| open.since.clone())
             }
-            EventBody::AgentCompleted(run) => {
-                run.duration_ms = self.started_at.map_or(0, |started| ms_between(started, at));
-            }
-            _ => {}
+            EventBody::AgentCompleted(_) => self.started_at.clone(),
+            _ => None,
         }
     }
 
-    /// Keeps account of what an event opens and closes.
-    fn observe(&mut self, agent_name: &str, body: &EventBody, at: Timestamp) {
+    /// Keeps account of what an event opens and closes; gives the moment of one that opens something.
+    fn observe(&mut self, agent_name: &str, body: &EventBody, at: Timestamp) -> Option<Moment> {
         match body {
-            EventBody::AgentStarted(_) => self.started_at = Some(at),
+            EventBody::AgentStarted(_) => return Some(self.started_at.insert(Moment::at(at)).clone()),
             EventBody::AgentThinking(_) => self.thoughts += 1,
-            EventBody::ToolExecuting(tool) => self.tools.push(OpenTool {
-                execution_id: tool.execution_id.clone(),
-                tool_name: tool.tool_name.clone(),
-                agent_name: agent_name.to_owned(),
-                since: at,
-            }),
+            EventBody::ToolExecuting(tool) => {
+                let since = Moment::at(at);
+                self.tools.push(OpenTool {
+                    execution_id: tool.execution_id.clone(),
+                    tool_name: tool.tool_name.clone(),
+                    agent_name: agent_name.to_owned(),
+                    since: since.clone(),
+                });
+                return Some(since);
+            }
             EventBody::ToolCompleted(tool) => self.tools.retain(|open| open.execution_id != tool.execution_id),
-            EventBody::SubagentStarted(step) => self.subagents.push(OpenSubagent {
-                agent_name: agent_name.to_owned(),
-                step_number: step.step_number,
-                since: at,
-            }),
+            EventBody::SubagentStarted(step) => {
+                let since = Moment::at(at);
+                self.subagents.push(OpenSubagent {
+                    agent_name: agent_name.to_owned(),
+                    step_number: step.step_number,
+                    since: since.clone(),
+                });
+                return Some(since);
+            }
             EventBody::SubagentCompleted(step) => self
                 .subagents
                 .retain(|open| (open.agent_name.as_str(), open.step_number) != (agent_name, step.step_number)),
@@ -113,12 +116,8 @@ impl State {
             | EventBody::AgentFallback(_)
             | EventBody::AgentStopped(_) => {}
         }
+        None
     }
-}
-
-/// The milliseconds from one instant to another; 0 where the clock went backwards.
-fn ms_between(from: Timestamp, to: Timestamp) -> u64 {
-    u64::try_from(to.as_unix_ms() - from.as_unix_ms()).unwrap_or(0)
 }
 
 impl RunSink {
@@ -151,7 +150,9 @@ impl RunSink {
     pub fn restore(&self, events: &[Event]) {
         let mut state = self.lock();
         for event in events {
-            state.observe(&event.header.agent_name, &event.body, event.header.timestamp);
+            let (header, body) = (&event.header, &event.body);
+            // It has its place already.
+            let _stored = state.observe(&header.agent_name, body, header.timestamp);
         }
     }
 
@@ -160,30 +161,39 @@ impl RunSink {
         &self,
         agent_name: &str,
         cause: &MessageId,
-        mut body: EventBody,
+        body: EventBody,
         end: Option<NewRunEnd>,
     ) -> Result<Timestamp, SinkError> {
-        let place = self.bridge.place().await.map_err(|error| self.refused(error))?;
-        let receipt = {
-            // Held only to queue the event: so nothing can be queued behind the run's last event.
-            let mut state = self.lock();
+        let receipt = self.submit(agent_name, cause, vec![body], end).await?;
+        receipt.durable().await.map_err(|error| self.refused(error))
+    }
+
+    /// Hands events in, at most as many as the bridge takes together, in a row.
+    async fn submit(
+        &self,
+        agent_name: &str,
+        cause: &MessageId,
+        bodies: Vec<EventBody>,
+        end: Option<NewRunEnd>,
+    ) -> Result<Receipt, SinkError> {
+        let place = self.bridge.place(bodies.len()).await;
+        let place = place.map_err(|error| self.refused(error))?;
+        // Held only to queue the events: so nothing can be queued behind the run's last event.
+        let mut state = self.lock();
+        let made_at = Timestamp::now();
+        let mut drafts = Vec::with_capacity(bodies.len());
+        for body in bodies {
             // What was closed for agents that did not end in time is not closed again by them (ORD-3, ORD-5).
             if state.ended || !state.is_open(agent_name, &body) {
                 return Err(SinkError::RunEnded);
             }
-            let made_at = Timestamp::now();
-            state.measure(agent_name, &mut body, made_at);
-            let draft = EventDraft::new(self.origin.clone(), agent_name, cause, &body, made_at, end)
-                .map_err(|_| self.refused(AppendError::Unwritable))?;
-            state.observe(agent_name, &body, made_at);
-            state.spoke_at = Instant::now();
-            place.submit(draft)
-        };
-        receipt
-            .durable()
-            .await
-            .map(|stored| stored.timestamp)
-            .map_err(|error| self.refused(error))
+            let draft = EventDraft::new(&self.origin, agent_name, cause, &body, made_at)
+                .map_err(|_| self.refused(AppendError::Unwritable))?
+                .closing(state.opened(agent_name, &body));
+            drafts.push(draft.opening(state.observe(agent_name, &body, made_at)));
+        }
+        state.spoke_at = Instant::now();
+        Ok(place.submit(&self.origin, drafts, end))
     }
 
     fn refused(&self, error: AppendError) -> SinkError {
@@ -225,7 +235,7 @@ impl RunSink {
                 status,
                 results: None,
                 error: Some(failure.clone()),
-                duration_ms: ms_between(tool.since, Timestamp::now()),
+                duration_ms: tool.since.ms_until(Timestamp::now()),
             };
             self.emit(&tool.agent_name, body.into()).await?;
         }
@@ -233,7 +243,7 @@ impl RunSink {
             let body = SubagentCompleted {
                 step_number: subagent.step_number,
                 success: false,
-                duration_ms: ms_between(subagent.since, Timestamp::now()),
+                duration_ms: subagent.since.ms_until(Timestamp::now()),
             };
             self.emit(&subagent.agent_name, body.into()).await?;
         }
@@ -265,7 +275,8 @@ impl RunSink {
     pub fn duration_ms(&self) -> u64 {
         self.lock()
             .started_at
-            .map_or(0, |started| ms_between(started, Timestamp::now()))
+            .as_ref()
+            .map_or(0, |started| started.ms_until(Timestamp::now()))
     }
 
     /// How long the run has been silent (TIM-2).
@@ -278,5 +289,25 @@ impl RunSink {
 impl EmitEvents for RunSink {
     fn emit<'a>(&'a self, agent_name: &'a str, body: EventBody) -> BoxFuture<'a, Result<Timestamp, SinkError>> {
         Box::pin(self.say(agent_name, &self.cause, body, None))
+    }
+
+    fn hand_in<'a>(&'a self, agent_name: &'a str, bodies: Vec<EventBody>) -> BoxFuture<'a, HandedIn<'a>> {
+        Box::pin(async move {
+            let mut receipts = Vec::new();
+            let mut bodies = bodies.into_iter();
+            loop {
+                let chunk: Vec<_> = bodies.by_ref().take(self.bridge.chunk_max()).collect();
+                if chunk.is_empty() {
+                    break;
+                }
+                receipts.push(self.submit(agent_name, &self.cause, chunk, None).await?);
+            }
+            Ok(Box::pin(async move {
+                for receipt in receipts {
+                    receipt.durable().await.map_err(|error| self.refused(error))?;
+                }
+                Ok(())
+            }) as BoxFuture<'a, _>)
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! Every transition, and the two claims that hold for any order of messages: no event before `handshake_complete`, and
 //! exactly one answer to each message that needs one.
 
+mod reference;
+
 use std::collections::BTreeSet;
 
 use kingsguard_protocol::control::{ThreadCreated, ThreadHistory, ThreadPosition};
@@ -309,6 +311,9 @@ struct Model {
     session: Session,
     told: Vec<Told>,
     threads: BTreeSet<ThreadId>,
+    /// The code of the newest error.
+    refused_with: Option<ErrorCode>,
+    closed: Option<CloseCode>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -323,10 +328,15 @@ impl Model {
             session: greeted(),
             told: Vec::new(),
             threads: ["thread_a", "thread_b"].map(ThreadId::from).into(),
+            refused_with: None,
+            closed: None,
         }
     }
 
     fn tell(&mut self, frame: &ControlFrame) {
+        if let ControlFrame::Error(error) = frame {
+            self.refused_with = Some(error.error_code);
+        }
         let value = serde_json::to_value(frame).expect("a frame is JSON");
         let cause = value["correlation_id"].as_str().map(MessageId::from);
         self.told.push(Told::Control(frame.frame_type(), cause));
@@ -358,9 +368,14 @@ impl Model {
             None => self.world(&cause, request),
         };
         let conclusion = self.session.conclude(cause, result);
+        self.conclude(&conclusion);
+    }
+
+    fn conclude(&mut self, conclusion: &Conclusion) {
         if let Some(answer) = &conclusion.answer {
             self.tell(answer);
         }
+        self.closed = self.closed.or(conclusion.close.map(|(code, _)| code));
     }
 
     fn world(&mut self, cause: &MessageId, request: Request) -> Result<Reply, ApiError> {
@@ -449,11 +464,7 @@ impl Model {
                     self.send(message.get(), Place::Batch, outage);
                 }
             }
-            Err(conclusion) => {
-                if let Some(answer) = &conclusion.answer {
-                    self.tell(answer);
-                }
-            }
+            Err(conclusion) => self.conclude(&conclusion),
         }
     }
 }

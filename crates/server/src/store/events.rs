@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use kingsguard_protocol::{RunId, ThreadId};
+use kingsguard_protocol::{EventId, RunId, ThreadId};
 use sqlx::{PgPool, Row};
 
 /// One event that is about to be written.
 #[derive(Debug)]
-pub struct NewEvent {
-    pub thread_id: ThreadId,
+pub struct NewEvent<'a> {
+    pub thread_id: &'a ThreadId,
     pub seq: u64,
-    pub run_id: RunId,
-    pub event_id: String,
+    pub run_id: &'a RunId,
+    pub event_id: &'a EventId,
     pub created_at: DateTime<Utc>,
-    pub frame: String,
+    pub frame: &'a str,
 }
 
 /// The end of a run, written together with its last event.
@@ -77,11 +77,10 @@ pub(super) fn from_db(number: i64) -> u64 {
 /// The database did not answer, or did not say whether it committed: then see [`is_stored`].
 pub async fn append(
     pool: &PgPool,
-    events: &[NewEvent],
+    events: &[NewEvent<'_>],
     fences: &[Fence],
     ends: &[NewRunEnd],
 ) -> Result<Written, sqlx::Error> {
-    let column = |f: fn(&NewEvent) -> &str| events.iter().map(f).collect::<Vec<_>>();
     let end = |f: fn(&NewRunEnd) -> &str| ends.iter().map(f).collect::<Vec<_>>();
     let end_number = |f: fn(&NewRunEnd) -> u64| ends.iter().map(|e| to_db(f(e))).collect::<Vec<_>>();
     let result = sqlx::query(
@@ -107,12 +106,12 @@ pub async fn append(
          SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
          WHERE (SELECT good FROM owned)",
     )
-    .bind(column(|e| e.thread_id.as_str()))
+    .bind(events.iter().map(|e| e.thread_id.as_str()).collect::<Vec<_>>())
     .bind(events.iter().map(|e| to_db(e.seq)).collect::<Vec<_>>())
-    .bind(column(|e| e.run_id.as_str()))
-    .bind(column(|e| &e.event_id))
+    .bind(events.iter().map(|e| e.run_id.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|e| e.event_id.as_str()).collect::<Vec<_>>())
     .bind(events.iter().map(|e| e.created_at).collect::<Vec<_>>())
-    .bind(column(|e| &e.frame))
+    .bind(events.iter().map(|e| e.frame).collect::<Vec<_>>())
     .bind(fences.iter().map(|f| f.run_id.as_str()).collect::<Vec<_>>())
     .bind(fences.iter().map(|f| f.fence).collect::<Vec<_>>())
     .bind(end(|e| e.run_id.as_str()))
@@ -138,11 +137,11 @@ pub async fn append(
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn is_stored(pool: &PgPool, event: &NewEvent) -> Result<bool, sqlx::Error> {
+pub async fn is_stored(pool: &PgPool, event: &NewEvent<'_>) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE thread_id = $1 AND seq = $2 AND event_id = $3)")
         .bind(event.thread_id.as_str())
         .bind(to_db(event.seq))
-        .bind(&event.event_id)
+        .bind(event.event_id.as_str())
         .fetch_one(pool)
         .await
 }

@@ -259,6 +259,23 @@ pub async fn stop_requests(pool: &PgPool, node: &str) -> Result<Vec<(RunId, Stop
         .collect())
 }
 
+/// The wish to end a run, if somebody left one.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn stop_of(pool: &PgPool, run: &RunId) -> Result<Option<StopRequest>, sqlx::Error> {
+    let wish: Option<(Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT stop_reason, stop_cause FROM runs WHERE run_id = $1")
+            .bind(run.as_str())
+            .fetch_optional(pool)
+            .await?;
+    Ok(wish.and_then(|(reason, cause)| {
+        let (reason, cause) = reason.zip(cause)?;
+        let cause = cause.into();
+        Some(StopRequest { reason, cause })
+    }))
+}
+
 /// Renews this node's lease by the database's clock, and says how many other nodes are alive.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use sqlx::{PgPool, Row};
 
 use super::events::from_db;
+use crate::sabotage::{self, Fault};
 
 /// Makes a thread; an existing one of the same user stays as it is. `false` when the id belongs to another user or the
 /// thread was deleted.
@@ -69,14 +70,18 @@ pub async fn count(pool: &PgPool, user: &UserId) -> Result<u64, sqlx::Error> {
 /// # Errors
 /// The database did not answer.
 pub async fn epochs(pool: &PgPool, user: &UserId, threads: &[&str]) -> Result<HashMap<String, Epoch>, sqlx::Error> {
-    let rows = sqlx::query(
+    let sql = if sabotage::planted(Fault::FanOutByThreadOnly) {
         "SELECT thread_id, epoch FROM threads
-         WHERE thread_id = ANY ($2::text[]) AND user_id = $1 AND deleted_at IS NULL",
-    )
-    .bind(user.as_str())
-    .bind(threads)
-    .fetch_all(pool)
-    .await?;
+         WHERE thread_id = ANY ($2::text[]) AND $1 <> '' AND deleted_at IS NULL"
+    } else {
+        "SELECT thread_id, epoch FROM threads
+         WHERE thread_id = ANY ($2::text[]) AND user_id = $1 AND deleted_at IS NULL"
+    };
+    let rows = sqlx::query(sql)
+        .bind(user.as_str())
+        .bind(threads)
+        .fetch_all(pool)
+        .await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, Epoch::from(row.try_get::<String, _>(1)?))))
         .collect()

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::dataset::{Period, UsageRow};
 use super::dispatcher::{DispatchToken, Tool, ToolCall, ToolError, ToolInputs};
 use super::figures::Object;
-use super::{actions, check, forecast, latency, patterns, period, report, savings, spend, watch};
+use super::{actions, check, forecast, latency, listing, patterns, period, report, savings, spend, watch};
 
 /// Records up to this many are computed over in place; more go to a thread of their own, so that one user's large data
 /// does not hold up the events of others.
@@ -146,6 +146,11 @@ const COMPUTED: &[Computed] = &[
         name: "price_list",
         description: "Catalogue prices of the models in use",
         compute: savings::price_list,
+    },
+    Computed {
+        name: "list_records",
+        description: "Counts the records that are listed one by one",
+        compute: listing::list_records,
     },
     Computed {
         name: "action_plan",

@@ -30,6 +30,7 @@ const SECTIONS: &[(&str, &str, Write)] = &[
     ("validate_data", "Soundness of the records", soundness),
     ("price_list", "Prices", prices),
     ("watch_usage", "While watching", watched),
+    ("list_records", "Records listed", listed),
     ("cheaper_models", "Cheaper models", cheaper),
     ("saving_estimate", "Saving", saving),
     ("action_plan", "What to do", plan),
@@ -233,6 +234,16 @@ fn watched(found: &Object) -> Option<String> {
         number(found, "records")?,
         money(found, "total_cost_microusd")?
     ))
+}
+
+fn listed(found: &Object) -> Option<String> {
+    let (listed, of) = (number(found, "listed")?, number(found, "records")?);
+    let cost = money(found, "listed_cost_microusd")?;
+    Some(match of {
+        0 => "There is none.".to_owned(),
+        _ if listed == of => format!("All {of}, oldest first; they cost {cost} together."),
+        _ => format!("The newest {listed} of {of}, oldest first; they cost {cost} together."),
+    })
 }
 
 fn cheaper(found: &Object) -> Option<String> {

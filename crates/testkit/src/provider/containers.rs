@@ -356,6 +356,18 @@ impl BackendContainer {
             .context("signalling the backend's container")
     }
 
+    /// The container's process, as this machine numbers it.
+    ///
+    /// # Errors
+    /// The engine refuses, or runs on another machine.
+    pub async fn process_id(&self) -> Result<u32> {
+        let found = docker()?.inspect_container(self.running()?.id(), None).await;
+        let pid = found.context("inspecting the backend's container")?.state;
+        let pid = pid.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
+        let pid = pid.filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        pid.context("finding the container's process on this machine: its engine runs on another one")
+    }
+
     /// Waits for the end of the container's process; says its exit code.
     ///
     /// # Errors

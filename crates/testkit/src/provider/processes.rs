@@ -321,7 +321,7 @@ impl Services {
 }
 
 /// Postgres refuses to run as root; then it runs as `postgres` or, where there is none, as `nobody`.
-fn unprivileged_user() -> Result<Option<User>> {
+pub(super) fn unprivileged_user() -> Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
@@ -333,7 +333,7 @@ fn unprivileged_user() -> Result<Option<User>> {
     bail!("running as root, and there is neither a user postgres nor nobody to run Postgres as")
 }
 
-fn make_folder(path: &Path, user: Option<&User>) -> Result<()> {
+pub(super) fn make_folder(path: &Path, user: Option<&User>) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("making the folder {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).context("closing the folder to others")?;
     if let Some(user) = user {
@@ -344,6 +344,12 @@ fn make_folder(path: &Path, user: Option<&User>) -> Result<()> {
 }
 
 async fn start_postgres(programs: &Programs, folder: &Path, user: Option<&User>) -> Result<(Running, String)> {
+    let password = init_postgres(programs, folder, user).await?;
+    launch_postgres(programs, folder, user, &password, free_port()?).await
+}
+
+/// Makes an empty cluster in `folder`; says the password of its superuser.
+pub(super) async fn init_postgres(programs: &Programs, folder: &Path, user: Option<&User>) -> Result<String> {
     let home = folder.join("postgres");
     make_folder(&home, user)?;
     let password = format!("{:032x}", rand::random::<u128>());
@@ -352,7 +358,6 @@ async fn start_postgres(programs: &Programs, folder: &Path, user: Option<&User>)
     if let Some(user) = user {
         chown(&password_file, Some(user.uid), Some(user.gid)).context("giving the password file away")?;
     }
-    let data = home.join("data");
     let log = folder.join("postgres.log");
     let initdb = [
         "--username=kingsguard".into(),
@@ -363,7 +368,7 @@ async fn start_postgres(programs: &Programs, folder: &Path, user: Option<&User>)
         "--locale=C".into(),
         "--no-sync".into(),
         format!("--pwfile={}", password_file.display()),
-        format!("--pgdata={}", data.display()),
+        format!("--pgdata={}", home.join("data").display()),
     ];
     let mut init = Running::start(Launch {
         name: "initdb",
@@ -378,30 +383,43 @@ async fn start_postgres(programs: &Programs, folder: &Path, user: Option<&User>)
         bail!("initdb ended with {status}; its log:\n{}", tail(&log));
     }
     fs::remove_file(&password_file).context("removing the password file")?;
+    Ok(password)
+}
 
-    let port = free_port()?;
+/// Starts Postgres on the cluster in `folder` and waits until it answers; says the address of its superuser.
+pub(super) async fn launch_postgres(
+    programs: &Programs,
+    folder: &Path,
+    user: Option<&User>,
+    password: &str,
+    port: u16,
+) -> Result<(Running, String)> {
+    let home = folder.join("postgres");
     let settings = [
-        format!("unix_socket_directories={}", home.display()),
-        "listen_addresses=127.0.0.1".into(),
-        // The data is thrown away with the suite run: durability against a crash of the machine buys nothing.
-        "fsync=off".into(),
-        "synchronous_commit=on".into(),
-        "full_page_writes=off".into(),
-        "wal_level=minimal".into(),
-        "max_wal_senders=0".into(),
-        "max_connections=400".into(), // many tests at a time, each with a pool of its own
-        "shared_buffers=128MB".into(),
-        "autovacuum=off".into(),
-        "checkpoint_timeout=1h".into(),
-        "max_wal_size=4GB".into(),
-        "timezone=UTC".into(),
+        "unix_socket_directories=", // everybody comes by 127.0.0.1
+        "listen_addresses=127.0.0.1",
+        // The data is thrown away with the suite run: durability against a crash of the machine buys nothing. A killed
+        // Postgres loses nothing by it: what it wrote is in the system's memory.
+        "fsync=off",
+        "synchronous_commit=on",
+        "full_page_writes=off",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        "max_connections=400", // many tests at a time, each with a pool of its own
+        "shared_buffers=128MB",
+        "autovacuum=off",
+        "checkpoint_timeout=1h",
+        "max_wal_size=4GB",
+        "timezone=UTC",
     ];
-    let mut args: Vec<OsString> = vec!["-D".into(), data.into_os_string(), "-p".into(), port.to_string().into()];
+    let data = home.join("data").into_os_string();
+    let mut args: Vec<OsString> = vec!["-D".into(), data, "-p".into(), port.to_string().into()];
     args.extend(
         settings
             .into_iter()
             .flat_map(|setting| ["-c".into(), OsString::from(setting)]),
     );
+    let log = folder.join("postgres.log");
     let mut postgres = Running::start(Launch {
         name: "Postgres",
         program: &programs.postgres,
@@ -423,9 +441,18 @@ async fn start_postgres(programs: &Programs, folder: &Path, user: Option<&User>)
 }
 
 async fn start_redis(programs: &Programs, folder: &Path, user: Option<&User>) -> Result<(Running, String)> {
+    launch_redis(programs, folder, user, free_port()?).await
+}
+
+/// Starts an empty Redis and waits until it answers; says its address.
+pub(super) async fn launch_redis(
+    programs: &Programs,
+    folder: &Path,
+    user: Option<&User>,
+    port: u16,
+) -> Result<(Running, String)> {
     let home = folder.join("redis");
     make_folder(&home, user)?;
-    let port = free_port()?;
     let args = [
         "--bind",
         "127.0.0.1",

@@ -89,7 +89,10 @@ fn judge_pings(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judgem
         // A ping that is late by a whole interval was left out.
         if at_us.saturating_sub(last_us) > interval_us.saturating_mul(2) {
             if reading.stalled_between(last_us, at_us) {
-                judgement.cannot_judge("CON-2", "the test's own process stood still meanwhile");
+                judgement.cannot_judge(
+                    "CON-2",
+                    "the test's own process stood still or a fault of the test acted meanwhile",
+                );
             } else {
                 let came = format!("none came for {} ms", (at_us - last_us) / 1_000);
                 judgement.blame(

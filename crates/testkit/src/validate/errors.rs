@@ -29,7 +29,7 @@ pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
         let mut book = Book::of(connection);
         book.settle(connection, judgement);
         for request in book.requests.iter().filter(|request| request.is_owed()) {
-            judge_debt(connection, request, judgement);
+            judge_debt(reading, connection, request, judgement);
         }
     }
 }
@@ -49,7 +49,7 @@ pub(super) fn under_way(reading: &Reading<'_>) -> Option<String> {
         })
 }
 
-fn judge_debt(connection: &ConnectionReading<'_>, request: &Request, judgement: &mut Judgement) {
+fn judge_debt(reading: &Reading<'_>, connection: &ConnectionReading<'_>, request: &Request, judgement: &mut Judgement) {
     let closed_as_answer = matches!(
         connection.connection.ending.as_ref().map(|ending| &ending.how),
         Some(EndingKind::ClosedByBackend { code: Some(code) }) if CLOSES_AS_ANSWER.contains(code)
@@ -57,7 +57,10 @@ fn judge_debt(connection: &ConnectionReading<'_>, request: &Request, judgement: 
     if closed_as_answer {
         return;
     }
-    if connection.until_us.saturating_sub(request.at_us) > ANSWER_WITHIN_US {
+    if reading.faulty_between(request.at_us, connection.until_us) {
+        let reason = format!("a fault of the test acted while `{}` was unanswered", request.name);
+        judgement.cannot_judge("ERR-1", reason);
+    } else if connection.until_us.saturating_sub(request.at_us) > ANSWER_WITHIN_US {
         let came = format!("`{}` has none after {} s", request.name, ANSWER_WITHIN_US / 1_000_000);
         judgement.blame("ERR-1", "exactly one answer to every request", came, [request.place]);
     } else {

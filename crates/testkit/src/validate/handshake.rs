@@ -66,7 +66,10 @@ fn judge_greeting(
                 let took = frame.at_us().saturating_sub(upgraded_us);
                 if took > GREETING_WITHIN_US {
                     if reading.stalled_between(upgraded_us, frame.at_us()) {
-                        judgement.cannot_judge("HSK-1", "the test's own process stood still meanwhile");
+                        judgement.cannot_judge(
+                            "HSK-1",
+                            "the test's own process stood still or a fault of the test acted meanwhile",
+                        );
                     } else {
                         let came = format!("it took {} ms", took / 1_000);
                         judgement.blame(
@@ -289,7 +292,10 @@ fn judge_deadline(
         );
     } else if !acknowledged && open_us > deadline_us + NOTICE_US {
         if reading.stalled_between(upgraded_us, connection.until_us) {
-            judgement.cannot_judge("HSK-4", "the test's own process stood still meanwhile");
+            judgement.cannot_judge(
+                "HSK-4",
+                "the test's own process stood still or a fault of the test acted meanwhile",
+            );
         } else {
             let came = format!("the connection was open for {} ms", open_us / 1_000);
             let expected = format!("close 4408 after {} ms without acknowledgement", deadline_us / 1_000);

@@ -87,7 +87,8 @@ pub(super) fn runs<'a>(reading: &'a Reading<'a>, log: &ThreadLog<'a>) -> Vec<Run
 }
 
 /// Whether the connection that was told of the run's acceptance, before any of the run's events arrived anywhere, already
-/// followed the thread: then the run's first event came to it.
+/// followed the thread: then the run's first event came to it. Where the connection was damaged, that event may be among
+/// what is not looked at.
 fn was_announced(reading: &Reading<'_>, run: &str) -> bool {
     let announced = reading
         .connections
@@ -111,5 +112,5 @@ fn was_announced(reading: &Reading<'_>, run: &str) -> bool {
         .filter(|frame| frame.str("message_id").is_some() && frame.str("message_id") == announcement.str("message_id"))
         .count()
         <= 1;
-    followed && !earlier_event && said_once
+    followed && !earlier_event && said_once && connection.connection.damaged_us.is_none()
 }

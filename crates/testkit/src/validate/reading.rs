@@ -86,13 +86,25 @@ impl<'a> Reading<'a> {
         self.connections.iter().flat_map(ConnectionReading::events)
     }
 
-    /// Whether the test's own process stood still at some moment of a span, so that absolute times across it say nothing.
+    /// Whether the test's own process stood still, or a fault of the test acted, at some moment of a span, so that absolute
+    /// times across it say nothing.
     pub(super) fn stalled_between(&self, from_us: u64, to_us: u64) -> bool {
+        self.faulty_between(from_us, to_us)
+            || self
+                .recording
+                .facts
+                .stalls
+                .iter()
+                .any(|stall| stall.at_us >= from_us && stall.at_us.saturating_sub(stall.late_us) <= to_us)
+    }
+
+    /// Whether a fault of the test acted at some moment of a span.
+    pub(super) fn faulty_between(&self, from_us: u64, to_us: u64) -> bool {
         self.recording
             .facts
-            .stalls
+            .faults
             .iter()
-            .any(|stall| stall.at_us >= from_us && stall.at_us.saturating_sub(stall.late_us) <= to_us)
+            .any(|fault| fault.injected_us <= to_us && fault.lifted_us.is_none_or(|lifted_us| lifted_us >= from_us))
     }
 }
 

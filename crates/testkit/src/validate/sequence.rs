@@ -82,7 +82,7 @@ impl<'a> Follower<'a, '_> {
                 self.see(event.thread, event.seq, frame);
             }
         }
-        self.judge_debts();
+        self.judge_debts(reading);
     }
 
     fn stand_at(&mut self, frame: &Frame<'_>, position: &Position<'a>) {
@@ -174,12 +174,13 @@ impl<'a> Follower<'a, '_> {
     }
 
     /// A granted resume whose events did not all come.
-    fn judge_debts(&mut self) {
+    fn judge_debts(&mut self, reading: &Reading<'_>) {
         for (thread, expectation) in &self.threads {
             let Some((last, since_us)) = expectation.owed else {
                 continue;
             };
-            if self.connection.until_us.saturating_sub(since_us) > LAG_US {
+            let until_us = self.connection.until_us;
+            if until_us.saturating_sub(since_us) > LAG_US && !reading.faulty_between(since_us, until_us) {
                 let came = format!("{} is the next one of {thread} that is still missing", expectation.next);
                 self.judgement
                     .blame("SEQ-3", format!("every event up to {last}"), came, [expectation.told]);
@@ -285,7 +286,17 @@ struct Laggard<'a> {
 
 fn judge_followers(reading: &Reading<'_>, judgement: &mut Judgement) {
     for laggard in laggards(reading) {
-        if laggard.waited_us > LAG_US {
+        let since_us = laggard.last.1;
+        if laggard.waited_us <= LAG_US {
+            continue;
+        }
+        if reading.faulty_between(since_us, since_us + laggard.waited_us) {
+            let reason = format!(
+                "a fault of the test acted while connection {} waited",
+                laggard.connection
+            );
+            judgement.cannot_judge("SEQ-6", reason);
+        } else {
             judgement.blame(
                 "SEQ-6",
                 format!(

@@ -1,6 +1,7 @@
 //! TIM-1, TIM-2, TIM-4: acceptance, beginning, silence and end of a run in time.
 //!
-//! Times are those of arrival. Where the test's own process stood still for a moment, they say nothing and are not judged.
+//! Times are those of arrival. Where the test's own process stood still for a moment, or a fault that it injected acted, they
+//! say nothing and are not judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +64,10 @@ fn judge_acceptance(
             let took = frame.at_us().saturating_sub(request.at_us());
             if took > ACCEPTED_WITHIN_US {
                 if reading.stalled_between(request.at_us(), frame.at_us()) {
-                    judgement.cannot_judge("TIM-1", "the test's own process stood still meanwhile");
+                    judgement.cannot_judge(
+                        "TIM-1",
+                        "the test's own process stood still or a fault of the test acted meanwhile",
+                    );
                 } else {
                     let came = format!("it took {} ms", took / 1_000);
                     judgement.blame(
@@ -120,7 +124,10 @@ fn judge_silence(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judg
             return;
         }
         if reading.stalled_between(from.at_us(), to_us) {
-            judgement.cannot_judge("TIM-2", "the test's own process stood still meanwhile");
+            judgement.cannot_judge(
+                "TIM-2",
+                "the test's own process stood still or a fault of the test acted meanwhile",
+            );
             return;
         }
         let came = format!("nothing came for {} ms", silence / 1_000);
@@ -153,7 +160,8 @@ fn judge_silence(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judg
     }
 }
 
-/// TIM-4: by the backend's own clock, with the one tolerance that the contract gives to durations (ORD-7).
+/// TIM-4: by the backend's own clock, with the one tolerance that the contract gives to durations (ORD-7). While the test
+/// keeps it from what it stands on, a backend can end nothing: an end is durable before it is said (SEQ-2).
 fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
     let deadline_ms = reading.recording.facts.run_deadline_ms as f64;
     let latest_ms = deadline_ms + 50.0 + 0.1 * deadline_ms;
@@ -163,9 +171,15 @@ fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
                 continue;
             };
             let completed = run.events.iter().find(|event| event.kind == "agent_completed");
+            let kept_from_it = |until_us: u64| reading.faulty_between(started.frame.at_us(), until_us);
+            let not_judged = "a fault of the test acted meanwhile";
             match completed.and_then(|completed| Some((completed, completed.timestamp_ms()? - started.timestamp_ms()?)))
             {
                 Some((completed, took)) if took as f64 > latest_ms => {
+                    if kept_from_it(completed.frame.at_us()) {
+                        judgement.cannot_judge("TIM-4", not_judged);
+                        continue;
+                    }
                     let came = format!("run {} took {took} ms", run.run);
                     let places = [started.place(), completed.place()];
                     judgement.blame("TIM-4", format!("a run's end within {deadline_ms} ms"), came, places);
@@ -180,6 +194,10 @@ fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
                         .max()
                         .unwrap_or(0);
                     if completed.is_none() && watched_us as f64 / 1_000.0 > latest_ms {
+                        if kept_from_it(started.frame.at_us() + watched_us) {
+                            judgement.cannot_judge("TIM-4", not_judged);
+                            continue;
+                        }
                         let came = format!("run {} is open after {} ms", run.run, watched_us / 1_000);
                         judgement.blame(
                             "TIM-4",

@@ -1,13 +1,13 @@
 //! The agents are wired, and answer over records in memory as they do over Postgres.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use kingsguard_protocol::event::{EventBody, ToolStatus};
 use kingsguard_protocol::{ErrorCode, RunId, ThreadId, UserId};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -192,6 +192,47 @@ async fn the_result_holds_exactly_what_the_tools_found_and_parts_add_up_to_the_a
 }
 
 #[tokio::test]
+async fn a_listing_says_each_record_in_a_part_of_its_own() {
+    let asked = "List my records from 2026-01-03 to 2026-01-04";
+    let (outcome, sink) = answer(&registry(Vec::new()), over_example("cost", asked)).await;
+    let said = sink.said().into_iter();
+    let parts: Vec<_> = said
+        .filter_map(|said| match said.body {
+            EventBody::PartialResult(part) => Some(part),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(parts.len(), 1 + 24 + 1, "what it is about, each record, the rest");
+    for (index, part) in parts.iter().enumerate() {
+        assert_eq!((part.index as usize, part.is_final), (index, index + 1 == parts.len()));
+    }
+    assert!(
+        parts[1].content.starts_with("2026-01-03T00:00:00.000Z "),
+        "{}",
+        parts[1].content
+    );
+    let whole: String = parts.iter().map(|part| part.content.as_str()).collect();
+    assert_eq!(whole, outcome.final_response);
+    assert_eq!(outcome.result["list_records"]["listed"], 24);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_is_no_faster_than_it_was_asked_for() {
+    let sink = Arc::new(Recorder::default());
+    let began = Instant::now();
+    let job = over_example("cost", "List my records from 2026-01-03 to 2026-01-04 at 4 per second");
+    registry(Vec::new())
+        .execute(job, sink.clone(), CancellationToken::new())
+        .await
+        .expect("it answers");
+    assert!(
+        began.elapsed() >= Duration::from_millis(250 * 23),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn without_records_the_data_helper_says_what_to_bring() {
     let registry = registry(Vec::new());
     let (outcome, sink) = answer(&registry, job("How can I spend less?")).await;
@@ -270,6 +311,7 @@ async fn a_period_without_records_ends_with_the_data_helper() {
 #[case("What are the prices?", "price_list")]
 #[case("Are my records valid?", "validate_data")]
 #[case("Tell me something", "usage_statistics")]
+#[case("List my usage records", "list_records")]
 #[tokio::test]
 async fn each_topic_is_answered_by_its_tool(#[case] content: &str, #[case] tool: &str) {
     let (outcome, _) = answer(&registry(Vec::new()), over_example("quality", content)).await;
@@ -355,7 +397,7 @@ async fn a_stopped_run_closes_its_tool_and_its_subagent() {
     assert!(matches!(last.body, EventBody::SubagentCompleted(step) if !step.success));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_past_its_deadline_fails_with_agent_timeout_and_leaves_nothing_open() {
     let sink = Arc::new(Recorder::default());
     let job = Job {

@@ -7,6 +7,8 @@ use super::recordings::{ADA, BOB, Script, ada_thread, id, one_run, resumed_run, 
 use super::{assert_green, assert_red};
 use crate::recording::{EndingKind, FrameKind, Recording};
 
+kingsguard_report::covers!("KIT-4");
+
 mod run_events;
 
 /// The first frame of a type on a connection.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::recordings::{ADA, Script, ada_thread, one_run, resumed_run, two_followers};
 use super::{assert_green, judge};
-use crate::recording::{EndingKind, Recording, Stall};
+use crate::recording::{EndingKind, Entry, FaultFacts, Recording, Stall};
 use crate::validate::under_way;
 
 fn assert_not_judged(recording: &Recording, clause: &str) {
@@ -28,6 +28,31 @@ fn a_tool_that_is_still_running_is_not_judged() {
     let entries = &mut recording.connections[0].entries;
     entries.truncate(entries.len() - 4);
     assert_not_judged(&recording, "ORD-3");
+}
+
+#[test]
+fn a_run_whose_first_events_came_over_a_damaged_connection_is_not_judged() {
+    let mut recording = resumed_run();
+    let cut = &mut recording.connections[0];
+    let is_first = |entry: &&Entry| String::from_utf8_lossy(&entry.bytes).contains("\"agent_started\"");
+    cut.damaged_us = cut.entries.iter().find(is_first).map(|entry| entry.at_us);
+    assert!(cut.damaged_us.is_some());
+    assert_not_judged(&recording, "ORD-1");
+}
+
+#[test]
+fn an_end_that_a_fault_of_the_test_kept_back_is_not_judged() {
+    let mut recording = one_run();
+    recording.facts.run_deadline_ms = 1_000;
+    recording.connections[0].entries.pop();
+    recording.ended_us += 2_000_000;
+    recording.facts.faults.push(FaultFacts {
+        what: "partition before Postgres".into(),
+        injected_us: recording.ended_us - 1_500_000,
+        lifted_us: None,
+        happened: 1,
+    });
+    assert_not_judged(&recording, "TIM-4");
 }
 
 #[test]
