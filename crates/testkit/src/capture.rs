@@ -4,12 +4,12 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kingsguard_protocol::Timestamp;
 
 use crate::recording::{
-    Connection, Direction, Ending, EndingKind, Entry, Facts, FrameKind, Recording, Stall, UserFacts,
+    Connection, Direction, Ending, EndingKind, Entry, Facts, FrameKind, Recording, UserFacts,
 };
 
 /// Where all connections of a test write what they see. Cheap to clone.
@@ -133,50 +133,6 @@ impl Capture {
             facts: state.facts.clone(),
             connections: state.connections.clone(),
             ended_us: self.now_us(),
-        }
-    }
-
-    /// Watches from a thread of its own whether this process gets its time, until the returned guard is dropped. Being
-    /// later than `STALL` is written down, so that no backend is blamed for it.
-    #[must_use]
-    pub fn watch_own_schedule(&self) -> ScheduleWatch {
-        const TICK: Duration = Duration::from_millis(10);
-        const STALL: Duration = Duration::from_millis(40);
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let capture = self.clone();
-        let thread = std::thread::spawn(move || {
-            let mut last = Instant::now();
-            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
-                let late = last.elapsed().saturating_sub(TICK);
-                last = Instant::now();
-                if late >= STALL {
-                    let stall = Stall {
-                        at_us: capture.now_us(),
-                        late_us: late.as_micros() as u64,
-                    };
-                    capture.lock().facts.stalls.push(stall);
-                }
-            }
-        });
-        ScheduleWatch {
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-/// Ends the watch when dropped.
-#[derive(Debug)]
-pub struct ScheduleWatch {
-    stop: Option<std::sync::mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Drop for ScheduleWatch {
-    fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
         }
     }
 }

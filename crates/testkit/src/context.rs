@@ -30,6 +30,7 @@ use crate::provider::private::PrivateServices;
 use crate::raw::RawSocket;
 use crate::recording::Recording;
 use crate::sabotage::{RULES_VARIABLE, Sabotage, Saboteur};
+use crate::schedule::ScheduleWatch;
 use crate::session::{Session, authority};
 use crate::stack::Stack;
 use crate::user::{SimulatedUser, expect_refusal};
@@ -172,7 +173,7 @@ impl Builder {
         let seed = self.seed.unwrap_or_else(seed);
         let evidence = Evidence::prepare(&case, seed, keep);
         let capture = Capture::default();
-        let watch = capture.watch_own_schedule();
+        let watch = ScheduleWatch::over(&capture);
         let mut context = match self.start(seed, &capture, &evidence).await {
             Ok(context) => context,
             Err(error) => panic!(

@@ -59,6 +59,7 @@ pub mod recording;
 pub mod run_view;
 pub mod sabotage;
 pub mod sample;
+pub mod schedule;
 pub mod serve;
 mod session;
 pub mod stack;

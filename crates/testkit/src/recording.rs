@@ -37,6 +37,9 @@ pub struct Facts {
     pub internal_addresses: Vec<String>,
     /// Moments in which the test's own process was not scheduled: absolute times across them are not judged.
     pub stalls: Vec<Stall>,
+    /// For how long the machine's processes were kept waiting for it: times are judged less that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
     /// The test loads the target beyond what TIM-1 means by normal: its bounds are not judged.
     #[serde(default)]
     pub beyond_normal_load: bool,
@@ -57,6 +60,7 @@ impl Default for Facts {
             settings: Vec::new(),
             internal_addresses: Vec::new(),
             stalls: Vec::new(),
+            waits: Vec::new(),
             beyond_normal_load: false,
             faults: Vec::new(),
             secrets: Vec::new(),
@@ -97,6 +101,17 @@ pub struct Stall {
     pub at_us: u64,
     /// How late the process was.
     pub late_us: u64,
+}
+
+/// For how long, in a span, some process of the test's machine was kept waiting for a processor or a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The span's beginning.
+    pub from_us: u64,
+    /// Its end.
+    pub until_us: u64,
+    /// At most its length.
+    pub waited_us: u64,
 }
 
 /// One WebSocket, from the request for it to its end.

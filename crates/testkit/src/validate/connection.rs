@@ -3,7 +3,7 @@
 use kingsguard_protocol::CloseCode;
 
 use super::Judgement;
-use super::reading::{ConnectionReading, Place, Reading};
+use super::reading::{ConnectionReading, Lateness, Place, Reading};
 use crate::recording::{EndingKind, FrameKind};
 
 /// How long an answer that the protocol itself demands may take before the backend is said to owe it. The contract has no
@@ -87,20 +87,13 @@ fn judge_pings(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judgem
         .collect();
     for (at_us, place) in moments {
         // A ping that is late by a whole interval was left out.
-        if at_us.saturating_sub(last_us) > interval_us.saturating_mul(2) {
-            if reading.stalled_between(last_us, at_us) {
-                judgement.cannot_judge(
-                    "CON-2",
-                    "the test's own process stood still or a fault of the test acted meanwhile",
-                );
-            } else {
+        match reading.lateness(last_us, at_us, interval_us.saturating_mul(2)) {
+            Lateness::InTime => {}
+            Lateness::Unclear(why) => judgement.cannot_judge("CON-2", why),
+            Lateness::Late => {
                 let came = format!("none came for {} ms", (at_us - last_us) / 1_000);
-                judgement.blame(
-                    "CON-2",
-                    format!("a ping every {} ms", interval_us / 1_000),
-                    came,
-                    [place],
-                );
+                let expected = format!("a ping every {} ms", interval_us / 1_000);
+                judgement.blame("CON-2", expected, came, [place]);
             }
         }
         last_us = at_us;

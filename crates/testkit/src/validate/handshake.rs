@@ -3,7 +3,7 @@
 use kingsguard_protocol::client::ClientType;
 
 use super::Judgement;
-use super::reading::{ConnectionReading, Frame, Place, Reading};
+use super::reading::{ConnectionReading, Frame, Lateness, Place, Reading};
 use crate::recording::EndingKind;
 
 /// HSK-1: both first frames come within this time of the upgrade.
@@ -63,21 +63,13 @@ fn judge_greeting(
     for expected in ["connection_established", "handshake_response"] {
         match texts.next() {
             Some(frame) if frame.frame_type() == expected => {
-                let took = frame.at_us().saturating_sub(upgraded_us);
-                if took > GREETING_WITHIN_US {
-                    if reading.stalled_between(upgraded_us, frame.at_us()) {
-                        judgement.cannot_judge(
-                            "HSK-1",
-                            "the test's own process stood still or a fault of the test acted meanwhile",
-                        );
-                    } else {
-                        let came = format!("it took {} ms", took / 1_000);
-                        judgement.blame(
-                            "HSK-1",
-                            format!("`{expected}` within 1 s of the upgrade"),
-                            came,
-                            [frame.place],
-                        );
+                match reading.lateness(upgraded_us, frame.at_us(), GREETING_WITHIN_US) {
+                    Lateness::InTime => {}
+                    Lateness::Unclear(why) => judgement.cannot_judge("HSK-1", why),
+                    Lateness::Late => {
+                        let came = format!("it took {} ms", (frame.at_us() - upgraded_us) / 1_000);
+                        let expected = format!("`{expected}` within 1 s of the upgrade");
+                        judgement.blame("HSK-1", expected, came, [frame.place]);
                     }
                 }
             }
@@ -91,17 +83,15 @@ fn judge_greeting(
                     connection: index,
                     frame: 0,
                 };
-                let open_us = connection.until_us.saturating_sub(upgraded_us);
-                if open_us > GREETING_WITHIN_US && !reading.stalled_between(upgraded_us, connection.until_us) {
-                    let came = "it did not come".to_owned();
-                    judgement.blame(
-                        "HSK-1",
-                        format!("`{expected}` within 1 s of the upgrade"),
-                        came,
-                        [place],
-                    );
-                } else {
-                    judgement.cannot_judge("HSK-1", format!("the connection ended before `{expected}` was due"));
+                match reading.lateness(upgraded_us, connection.until_us, GREETING_WITHIN_US) {
+                    Lateness::InTime => {
+                        judgement.cannot_judge("HSK-1", format!("the connection ended before `{expected}` was due"));
+                    }
+                    Lateness::Unclear(why) => judgement.cannot_judge("HSK-1", why),
+                    Lateness::Late => {
+                        let expected = format!("`{expected}` within 1 s of the upgrade");
+                        judgement.blame("HSK-1", expected, "it did not come", [place]);
+                    }
                 }
                 return;
             }
@@ -290,16 +280,15 @@ fn judge_deadline(
             came,
             [place],
         );
-    } else if !acknowledged && open_us > deadline_us + NOTICE_US {
-        if reading.stalled_between(upgraded_us, connection.until_us) {
-            judgement.cannot_judge(
-                "HSK-4",
-                "the test's own process stood still or a fault of the test acted meanwhile",
-            );
-        } else {
-            let came = format!("the connection was open for {} ms", open_us / 1_000);
-            let expected = format!("close 4408 after {} ms without acknowledgement", deadline_us / 1_000);
-            judgement.blame("HSK-4", expected, came, [place]);
+    } else if !acknowledged {
+        match reading.lateness(upgraded_us, connection.until_us, deadline_us + NOTICE_US) {
+            Lateness::InTime => {}
+            Lateness::Unclear(why) => judgement.cannot_judge("HSK-4", why),
+            Lateness::Late => {
+                let came = format!("the connection was open for {} ms", open_us / 1_000);
+                let expected = format!("close 4408 after {} ms without acknowledgement", deadline_us / 1_000);
+                judgement.blame("HSK-4", expected, came, [place]);
+            }
         }
     }
 }

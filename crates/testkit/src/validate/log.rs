@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::reading::{EventFrame, Reading};
+use super::reading::{ConnectionReading, EventFrame, Reading};
 
 /// What all connections together saw of one thread's log in one epoch; of a repeated `seq` the first arrival.
 pub(super) type ThreadLog<'a> = BTreeMap<u64, EventFrame<'a>>;
@@ -107,8 +107,11 @@ fn was_announced(reading: &Reading<'_>, run: &str) -> bool {
     let earlier_event = reading
         .events()
         .any(|event| event.run == run && event.frame.at_us() < announcement.at_us());
-    let said_once = connection
-        .sent()
+    // Said again, it is answered with the run that it began the first time, wherever that was.
+    let said_once = reading
+        .connections
+        .iter()
+        .flat_map(ConnectionReading::sent)
         .filter(|frame| frame.str("message_id").is_some() && frame.str("message_id") == announcement.str("message_id"))
         .count()
         <= 1;

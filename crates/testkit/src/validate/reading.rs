@@ -28,6 +28,16 @@ pub(super) struct Reading<'a> {
     pub(super) connections: Vec<ConnectionReading<'a>>,
 }
 
+/// How a span compares with the time that it may take.
+pub(super) enum Lateness {
+    /// It took no longer.
+    InTime,
+    /// It took longer, and that may not be the backend's fault; why.
+    Unclear(&'static str),
+    /// It took longer.
+    Late,
+}
+
 /// A connection with its frames parsed.
 pub(super) struct ConnectionReading<'a> {
     pub(super) connection: &'a Connection,
@@ -86,16 +96,37 @@ impl<'a> Reading<'a> {
         self.connections.iter().flat_map(ConnectionReading::events)
     }
 
-    /// Whether the test's own process stood still, or a fault of the test acted, at some moment of a span, so that absolute
-    /// times across it say nothing.
-    pub(super) fn stalled_between(&self, from_us: u64, to_us: u64) -> bool {
-        self.faulty_between(from_us, to_us)
-            || self
-                .recording
-                .facts
-                .stalls
-                .iter()
-                .any(|stall| stall.at_us >= from_us && stall.at_us.saturating_sub(stall.late_us) <= to_us)
+    /// Whether what may take `bound_us` took longer, from one moment to another. What the machine kept its processes
+    /// waiting is not the backend's; and across a standstill of the test's own process, or a fault that the test injected,
+    /// absolute times say nothing.
+    pub(super) fn lateness(&self, from_us: u64, to_us: u64, bound_us: u64) -> Lateness {
+        let took_us = to_us.saturating_sub(from_us);
+        let stalled = || {
+            let mut stalls = self.recording.facts.stalls.iter();
+            stalls.any(|stall| stall.at_us >= from_us && stall.at_us.saturating_sub(stall.late_us) <= to_us)
+        };
+        if took_us <= bound_us {
+            Lateness::InTime
+        } else if self.faulty_between(from_us, to_us) {
+            Lateness::Unclear("a fault of the test acted meanwhile")
+        } else if stalled() {
+            Lateness::Unclear("the test's own process stood still meanwhile")
+        } else if took_us.saturating_sub(self.waited_us_between(from_us, to_us)) <= bound_us {
+            Lateness::Unclear("the machine kept its processes waiting meanwhile")
+        } else {
+            Lateness::Late
+        }
+    }
+
+    /// For how long, at most, the machine kept some process waiting within a span.
+    fn waited_us_between(&self, from_us: u64, to_us: u64) -> u64 {
+        let waits = self.recording.facts.waits.iter();
+        waits
+            .map(|wait| {
+                let both_us = wait.until_us.min(to_us).saturating_sub(wait.from_us.max(from_us));
+                wait.waited_us.min(both_us)
+            })
+            .sum()
     }
 
     /// Whether a fault of the test acted at some moment of a span.

@@ -1,13 +1,13 @@
 //! TIM-1, TIM-2, TIM-4: acceptance, beginning, silence and end of a run in time.
 //!
-//! Times are those of arrival. Where the test's own process stood still for a moment, or a fault that it injected acted, they
-//! say nothing and are not judged.
+//! Times are those of arrival, less what the machine kept its processes waiting. Where the test's own process stood still for a
+//! moment, or a fault that it injected acted, they say nothing and are not judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Judgement;
 use super::log::{runs, thread_logs};
-use super::reading::{ConnectionReading, Frame, Reading};
+use super::reading::{ConnectionReading, Frame, Lateness, Reading};
 
 const ACCEPTED_WITHIN_US: u64 = 500_000;
 const STARTED_WITHIN_US: u64 = 1_000_000;
@@ -61,21 +61,13 @@ fn judge_acceptance(
             let Some(request) = sent.get(cause).filter(|_| !repeated.contains(cause)) else {
                 continue;
             };
-            let took = frame.at_us().saturating_sub(request.at_us());
-            if took > ACCEPTED_WITHIN_US {
-                if reading.stalled_between(request.at_us(), frame.at_us()) {
-                    judgement.cannot_judge(
-                        "TIM-1",
-                        "the test's own process stood still or a fault of the test acted meanwhile",
-                    );
-                } else {
-                    let came = format!("it took {} ms", took / 1_000);
-                    judgement.blame(
-                        "TIM-1",
-                        "message_received within 500 ms",
-                        came,
-                        [request.place, frame.place],
-                    );
+            match reading.lateness(request.at_us(), frame.at_us(), ACCEPTED_WITHIN_US) {
+                Lateness::InTime => {}
+                Lateness::Unclear(why) => judgement.cannot_judge("TIM-1", why),
+                Lateness::Late => {
+                    let came = format!("it took {} ms", (frame.at_us() - request.at_us()) / 1_000);
+                    let places = [request.place, frame.place];
+                    judgement.blame("TIM-1", "message_received within 500 ms", came, places);
                 }
             }
             awaited.insert(run, (request, thread));
@@ -93,14 +85,16 @@ fn judge_acceptance(
                     .is_some_and(|runs| runs.iter().any(|run| *run != event.run && !awaited.contains_key(run)));
                 let before = ended_us.get(thread).copied().unwrap_or(0);
                 let from_us = request.at_us().max(before);
-                let took = frame.at_us().saturating_sub(from_us);
-                if took > STARTED_WITHIN_US {
-                    if others || reading.stalled_between(from_us, frame.at_us()) {
-                        judgement
-                            .cannot_judge("TIM-1", "another run of the thread, or the test itself, was in the way");
-                    } else {
-                        let came = format!("it took {} ms", took / 1_000);
-                        judgement.blame("TIM-1", "agent_started within 1 s", came, [request.place, frame.place]);
+                match reading.lateness(from_us, frame.at_us(), STARTED_WITHIN_US) {
+                    Lateness::InTime => {}
+                    Lateness::Late if others => {
+                        judgement.cannot_judge("TIM-1", "another run of the thread was in the way");
+                    }
+                    Lateness::Unclear(why) => judgement.cannot_judge("TIM-1", why),
+                    Lateness::Late => {
+                        let came = format!("it took {} ms", (frame.at_us() - from_us) / 1_000);
+                        let places = [request.place, frame.place];
+                        judgement.blame("TIM-1", "agent_started within 1 s", came, places);
                     }
                 }
             }
@@ -119,20 +113,15 @@ fn judge_acceptance(
 fn judge_silence(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judgement: &mut Judgement) {
     let mut last: BTreeMap<&str, &Frame<'_>> = BTreeMap::new();
     let mut blame = |from: &Frame<'_>, to_us: u64, to: Option<&Frame<'_>>| {
-        let silence = to_us.saturating_sub(from.at_us());
-        if silence <= SILENCE_MAX_US {
-            return;
+        match reading.lateness(from.at_us(), to_us, SILENCE_MAX_US) {
+            Lateness::InTime => {}
+            Lateness::Unclear(why) => judgement.cannot_judge("TIM-2", why),
+            Lateness::Late => {
+                let came = format!("nothing came for {} ms", (to_us - from.at_us()) / 1_000);
+                let frames = std::iter::once(from.place).chain(to.map(|frame| frame.place));
+                judgement.blame("TIM-2", "no silence longer than 5 s in an open run", came, frames);
+            }
         }
-        if reading.stalled_between(from.at_us(), to_us) {
-            judgement.cannot_judge(
-                "TIM-2",
-                "the test's own process stood still or a fault of the test acted meanwhile",
-            );
-            return;
-        }
-        let came = format!("nothing came for {} ms", silence / 1_000);
-        let frames = std::iter::once(from.place).chain(to.map(|frame| frame.place));
-        judgement.blame("TIM-2", "no silence longer than 5 s in an open run", came, frames);
     };
     for event in connection.events() {
         if let Some(before) = last.get(event.run) {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::recordings::{ADA, Script, ada_thread, one_run, resumed_run, two_followers};
 use super::{assert_green, judge};
-use crate::recording::{EndingKind, Entry, FaultFacts, Recording, Stall};
+use crate::recording::{EndingKind, Entry, FaultFacts, Recording, Stall, Wait};
 use crate::validate::under_way;
 
 fn assert_not_judged(recording: &Recording, clause: &str) {
@@ -38,6 +38,22 @@ fn a_run_whose_first_events_came_over_a_damaged_connection_is_not_judged() {
     cut.damaged_us = cut.entries.iter().find(is_first).map(|entry| entry.at_us);
     assert!(cut.damaged_us.is_some());
     assert_not_judged(&recording, "ORD-1");
+}
+
+#[test]
+fn a_run_that_a_repeated_message_is_answered_with_began_where_nobody_looked() {
+    let mut script = Script::new();
+    script
+        .connect(0)
+        .handshake(&ada_thread())
+        .send(json!({ "type": "user_message", "message_id": "message 1", "content": "How can I spend less?" }))
+        .wait(10)
+        .end(EndingKind::CutByTest);
+    script.recording.connections[0].damaged_us = Some(script.now_ms * 1_000);
+    script.connect(0).resume(&ada_thread(), 1, 1).run(ADA, 1, 1);
+    let entries = &mut script.recording.connections[1].entries;
+    entries.retain(|entry| !String::from_utf8_lossy(&entry.bytes).contains("\"agent_started\""));
+    assert_not_judged(&script.done(), "ORD-1");
 }
 
 #[test]
@@ -122,6 +138,22 @@ fn times_across_a_stall_of_the_test_are_not_judged() {
         late_us: 900_000,
     });
     assert_not_judged(&script.done(), "HSK-1");
+}
+
+#[test]
+fn what_the_machine_kept_waiting_is_not_held_against_a_backend_and_no_more_than_that() {
+    let late = |waited_us| {
+        let mut script = Script::new();
+        script.connect(0).wait(1_500).handshake(&ada_thread());
+        script.recording.facts.waits.push(Wait {
+            from_us: 400_000,
+            until_us: 1_400_000,
+            waited_us,
+        });
+        script.done()
+    };
+    assert_not_judged(&late(500_000), "HSK-1");
+    super::assert_red(&late(499_000), "HSK-1");
 }
 
 #[test]
