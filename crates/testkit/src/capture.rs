@@ -8,9 +8,7 @@ use std::time::Instant;
 
 use kingsguard_protocol::Timestamp;
 
-use crate::recording::{
-    Connection, Direction, Ending, EndingKind, Entry, Facts, FrameKind, Recording, UserFacts,
-};
+use crate::recording::{Connection, Direction, Ending, EndingKind, Entry, Facts, FrameKind, Recording, UserFacts};
 
 /// Where all connections of a test write what they see. Cheap to clone.
 #[derive(Clone, Debug)]

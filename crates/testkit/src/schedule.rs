@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn pressure_and_stolen_time_are_read_as_the_kernel_writes_them() {
-        let pressure = "some avg10=8.66 avg60=6.57 avg300=2.34 total=9129672\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        let pressure =
+            "some avg10=8.66 avg60=6.57 avg300=2.34 total=9129672\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         assert_eq!(some_total_us(pressure), Some(9_129_672));
         assert_eq!(some_total_us("full avg10=0.00 total=7\n"), None);
         let stat = "cpu  15187 0 2918 27737 483 0 75 14 0 0\ncpu0 7742 0 1532 13592 315 0 23 7 0 0\n";

@@ -112,15 +112,17 @@ fn judge_acceptance(
 /// TIM-2: between `agent_started` and `agent_completed`, as it arrived, and until the capture's end where it is open.
 fn judge_silence(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judgement: &mut Judgement) {
     let mut last: BTreeMap<&str, &Frame<'_>> = BTreeMap::new();
-    let mut blame = |from: &Frame<'_>, to_us: u64, to: Option<&Frame<'_>>| {
-        match reading.lateness(from.at_us(), to_us, SILENCE_MAX_US) {
-            Lateness::InTime => {}
-            Lateness::Unclear(why) => judgement.cannot_judge("TIM-2", why),
-            Lateness::Late => {
-                let came = format!("nothing came for {} ms", (to_us - from.at_us()) / 1_000);
-                let frames = std::iter::once(from.place).chain(to.map(|frame| frame.place));
-                judgement.blame("TIM-2", "no silence longer than 5 s in an open run", came, frames);
-            }
+    let mut blame = |from: &Frame<'_>, to_us: u64, to: Option<&Frame<'_>>| match reading.lateness(
+        from.at_us(),
+        to_us,
+        SILENCE_MAX_US,
+    ) {
+        Lateness::InTime => {}
+        Lateness::Unclear(why) => judgement.cannot_judge("TIM-2", why),
+        Lateness::Late => {
+            let came = format!("nothing came for {} ms", (to_us - from.at_us()) / 1_000);
+            let frames = std::iter::once(from.place).chain(to.map(|frame| frame.place));
+            judgement.blame("TIM-2", "no silence longer than 5 s in an open run", came, frames);
         }
     };
     for event in connection.events() {
