@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kingsguard_report::{Level, Summary, Verdict};
+use kingsguard_report::{ClauseVerdict, Level, Summary};
 
 use crate::exit::Exit;
 use crate::tally::Tally;
@@ -40,10 +40,11 @@ pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Fa
     for line in &tally.not_judged {
         println!("NOT JUDGED {line}");
     }
-    for line in &summary.flaky {
-        println!("FLAKY {line}");
+    for flaky in &summary.flaky {
+        println!("FLAKY {}: failed in {} of {}", flaky.test, flaky.failed, flaky.of);
     }
     categories(summary);
+    println!("{}", clauses(summary));
     for figure in &summary.figures {
         let ratio = figure
             .ratio
@@ -60,11 +61,7 @@ pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Fa
         summary.seed, summary.provider, summary.target
     );
     println!("report {}", workspace.shown(&folder.join("summary.json")));
-    let word = match summary.verdict {
-        Verdict::Passed => "PASSED",
-        Verdict::Failed => "FAILED",
-        Verdict::Invalid => "INVALID",
-    };
+    let word = summary.verdict.word().to_uppercase();
     let seconds = summary.duration_ms.saturating_sub(summary.build_ms) as f64 / 1000.0;
     let reason = summary
         .reason
@@ -103,6 +100,29 @@ fn categories(summary: &Summary) {
         );
     }
     println!();
+}
+
+/// What became of the contract, in one line.
+fn clauses(summary: &Summary) -> String {
+    let count = |verdict| {
+        summary
+            .clauses
+            .iter()
+            .filter(|clause| clause.verdict == verdict)
+            .count()
+    };
+    let of_each = ClauseVerdict::ALL.map(|verdict| (verdict, count(verdict)));
+    let judged = of_each
+        .iter()
+        .filter(|(verdict, _)| !matches!(verdict, ClauseVerdict::NotJudged | ClauseVerdict::NotRun))
+        .map(|(_, count)| count)
+        .sum::<usize>();
+    let others = of_each.iter().filter(|(verdict, _)| *verdict != ClauseVerdict::Passed);
+    let others: Vec<String> = others
+        .map(|(verdict, count)| format!("{count} {}", verdict.word()))
+        .collect();
+    let all = summary.clauses.len();
+    format!("clauses: {judged} of {all} judged · {}", others.join(" · "))
 }
 
 /// The command that helps, where the verdict does not name one by itself.

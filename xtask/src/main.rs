@@ -25,6 +25,7 @@ mod invocation;
 mod junit;
 mod leftovers;
 mod list;
+mod machine;
 mod nextest;
 mod old;
 mod plan;

@@ -244,7 +244,7 @@ impl<'w> Bench<'w> {
                     row.happened += record.sabotage_happened.unwrap_or(0);
                     if record.outcome == TestOutcome::Failed {
                         row.caught = true;
-                        row.named |= names(&record, &sabotage.clause);
+                        row.named |= record.blames(&sabotage.clause);
                         row.by.push(format!("{}::{}", record.category, record.test));
                     }
                 }
@@ -304,20 +304,6 @@ impl<'w> Bench<'w> {
             ),
         }
     }
-}
-
-/// Whether a failed test names the clause: its judgement does, or a claim of its own did not hold and it is about the clause.
-fn names(record: &TestRecord, clause: &str) -> bool {
-    let judged = record.violations.iter().any(|violation| violation.clause == clause);
-    // A record's message is the first reason; a judgement's begins with its clause.
-    let judgement_first = |message: &String| {
-        let clauses = record.violations.iter().map(|violation| &violation.clause);
-        clauses
-            .into_iter()
-            .any(|clause| message.starts_with(&format!("{clause} (")))
-    };
-    let claim_failed = record.message.as_ref().is_some_and(|message| !judgement_first(message));
-    judged || claim_failed && record.clauses.iter().any(|one| one == clause)
 }
 
 fn read(records: &Path) -> Result<Vec<TestRecord>> {

@@ -21,11 +21,11 @@ use crate::plan::{Plan, Wave};
 use crate::progress::Progress;
 use crate::results::{Cut, WaveResults};
 use crate::stack::{self, Stack};
-use crate::tally::Tally;
+use crate::tally::{self, Tally, milliseconds};
 use crate::tidy::Inventory;
 use crate::verdict::{Facts, judge};
 use crate::workspace::Workspace;
-use crate::{console, history, images, junit, leftovers, provision, revision, signals};
+use crate::{console, history, images, junit, leftovers, machine, provision, revision, signals};
 
 /// One execution of categories.
 struct SuiteRun<'a> {
@@ -127,7 +127,7 @@ impl SuiteRun<'_> {
                 Ok(stop) => {
                     eprintln!("error: {stop}\n  next: {}", stop.next);
                     self.facts.services_missing = Some(stop.why);
-                    self.tally_all_not_run(&selected, "services are missing");
+                    self.tally.not_run(selected, "services are missing");
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -330,14 +330,18 @@ impl SuiteRun<'_> {
         let mut running: Vec<&'static Category> = Vec::new();
         for category in wave.categories.iter().copied() {
             let of_it: Vec<&Listed> = listed.iter().filter(|one| one.category.name == category.name).collect();
-            let selected = of_it.iter().filter(|one| self.is_selected_in(one, round)).count();
-            self.count_excluded(category, &of_it);
+            let selected: Vec<&Listed> = of_it
+                .iter()
+                .copied()
+                .filter(|one| self.is_selected_in(one, round))
+                .collect();
+            self.count_excluded(&of_it);
             let failed = category.depends_on.iter().find(|name| self.is_blocked_by(name));
             match failed {
                 Some(name) => self
                     .tally
-                    .not_run(category, selected, &format!("{name}, on which it depends, failed")),
-                None if selected == 0 => {}
+                    .not_run(selected, &format!("{name}, on which it depends, failed")),
+                None if selected.is_empty() => {}
                 None => running.push(category),
             }
         }
@@ -447,7 +451,7 @@ impl SuiteRun<'_> {
             let folder = self.folder.join(names.join("+"));
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
             fs::copy(&path, folder.join("junit.xml")).with_context(|| format!("copying {}", path.display()))?;
-            junit::add(&mut self.junit, &crate::results::read_junit(&path)?);
+            junit::add(&mut self.junit, &crate::results::read_junit(&path)?, &results);
         }
         Ok(results)
     }
@@ -483,36 +487,23 @@ impl SuiteRun<'_> {
     }
 
     /// Tests that cannot be asked of a target, or that the source ignores.
-    fn count_excluded(&mut self, category: &'static Category, of_it: &[&Listed]) {
-        let ignored = of_it.iter().filter(|one| one.ignored).count();
-        if ignored > 0 {
-            self.tally.not_run(category, ignored, "ignored in the source");
-        }
+    fn count_excluded(&mut self, of_it: &[&Listed]) {
+        let ignored = of_it.iter().copied().filter(|one| one.ignored);
+        self.tally.not_run(ignored, "ignored in the source");
         if self.environment.target.is_some() {
             let own = of_it
                 .iter()
-                .filter(|one| one.selected && !one.ignored && !one.id.is_wire())
-                .count();
-            if own > 0 {
-                self.tally.not_run(
-                    category,
-                    own,
-                    "needs a stack of its own, and --target names a running one",
-                );
-            }
+                .copied()
+                .filter(|one| one.selected && !one.ignored && !one.id.is_wire());
+            self.tally
+                .not_run(own, "needs a stack of its own, and --target names a running one");
         }
     }
 
     fn count_as_not_run(&mut self, listed: &[Listed]) {
         for category in self.plan.categories().collect::<Vec<_>>() {
             let of_it: Vec<&Listed> = listed.iter().filter(|one| one.category.name == category.name).collect();
-            self.count_excluded(category, &of_it);
-        }
-    }
-
-    fn tally_all_not_run(&mut self, selected: &[&Listed], reason: &str) {
-        for listed in selected {
-            self.tally.not_run(listed.category, 1, reason);
+            self.count_excluded(&of_it);
         }
     }
 
@@ -528,8 +519,8 @@ impl SuiteRun<'_> {
             .collect();
         for category in rest {
             let of_it = listed.iter().filter(|one| one.category.name == category.name);
-            let selected = of_it.filter(|one| self.is_selected_in(one, round)).count();
-            self.tally.not_run(category, selected, reason);
+            let selected: Vec<&Listed> = of_it.filter(|one| self.is_selected_in(one, round)).collect();
+            self.tally.not_run(selected, reason);
         }
     }
 
@@ -560,12 +551,21 @@ impl SuiteRun<'_> {
         }
         self.refuse_empty_wish();
         let answer = judge(&self.facts);
+        let tests = self.tally.tests();
         let summary = Summary {
             version: SUMMARY_VERSION,
             verdict: answer.verdict,
             exit_code: answer.exit.code(),
             reason: answer.reason,
+            contradictions: self.facts.contradictions.clone(),
+            over_budget: self.facts.over_budget.clone(),
             suite_run: self.name.clone(),
+            selection: self.plan.asked.clone(),
+            pattern: self.args.pattern.clone(),
+            shard: self.args.shard.clone(),
+            merged_from: Vec::new(),
+            repeat: self.args.repeat.unwrap_or(self.plan.repeat),
+            machine: machine::this(),
             revision: revision::of(self.workspace),
             seed: self.seed,
             provider: self.provider.clone(),
@@ -575,14 +575,17 @@ impl SuiteRun<'_> {
             duration_ms: milliseconds(self.clock.elapsed()),
             build_ms: milliseconds(self.build_time),
             categories: self.tally.categories(),
+            clauses: self.tally.clauses(),
             violations: self.tally.sorted_violations(),
             figures: self.tally.figures.clone(),
             failures: self.tally.failures.clone(),
-            flaky: self.tally.flaky(),
-            slowest: self.tally.slowest(),
+            flaky: tally::flaky(&tests),
+            slowest: tally::slowest(&tests),
+            tests,
         };
         let text = serde_json::to_string_pretty(&summary).context("writing the summary")?;
         fs::write(self.folder.join("summary.json"), text + "\n").context("writing summary.json")?;
+        junit::conclude(&mut self.junit, &summary);
         let file = File::create(self.folder.join("junit.xml")).context("creating junit.xml")?;
         self.junit.serialize(file).context("writing junit.xml")?;
         link_latest(self.workspace, &self.name)?;
@@ -612,10 +615,6 @@ impl SuiteRun<'_> {
             self.facts.executed = 0;
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Small enough for every reader of JSON.

@@ -1,13 +1,18 @@
 //! From results of invocations to the numbers of the summary.
 
+mod clauses;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kingsguard_report::{CategorySummary, Failure, Figure, SlowTest, TestOutcome, Violation};
+use kingsguard_report::{
+    CategorySummary, ClauseSummary, Failure, Figure, FlakyTest, Outcome, SlowTest, TestOutcome, TestSummary, Violation,
+};
 
 use crate::category::Category;
 use crate::nextest::{Listed, TestId};
 use crate::results::WaveResults;
+use crate::tally::clauses::ClauseTally;
 
 /// Slowest tests that a report names.
 const SLOWEST: usize = 10;
@@ -42,9 +47,8 @@ pub struct Tally {
     pub violations: Vec<Violation>,
     pub figures: Vec<Figure>,
     pub failures: Vec<Failure>,
-    slowest: BTreeMap<TestId, (Duration, &'static str)>,
-    /// How often each test held and did not.
-    repeats: BTreeMap<TestId, (u32, u32)>,
+    tests: BTreeMap<TestId, TestSummary>,
+    clauses: ClauseTally,
     /// Clauses that tests were about and could not judge.
     pub not_judged: BTreeSet<String>,
 }
@@ -75,10 +79,33 @@ impl Tally {
     }
 
     /// Tests that were selected and not executed, and why.
-    pub fn not_run(&mut self, category: &Category, tests: usize, reason: &str) {
-        let row = self.row(category);
-        row.not_run += u32::try_from(tests).unwrap_or(u32::MAX);
-        row.reasons.insert(reason.to_owned());
+    pub fn not_run<'l>(&mut self, tests: impl IntoIterator<Item = &'l Listed>, reason: &str) {
+        for listed in tests {
+            let row = self.row(listed.category);
+            row.not_run += 1;
+            row.reasons.insert(reason.to_owned());
+            let test = self.test(listed);
+            if test.outcome == Outcome::NotRun {
+                test.reason = Some(reason.to_owned());
+            }
+        }
+    }
+
+    fn test(&mut self, listed: &Listed) -> &mut TestSummary {
+        let fresh = || TestSummary {
+            test: listed.id.to_string(),
+            category: listed.category.name.to_owned(),
+            outcome: Outcome::NotRun,
+            passed: 0,
+            failed: 0,
+            invalid: 0,
+            duration_ms: 0,
+            clauses: Vec::new(),
+            warned: Vec::new(),
+            not_judged: Vec::new(),
+            reason: None,
+        };
+        self.tests.entry(listed.id.clone()).or_insert_with(fresh)
     }
 
     /// What one invocation gave for the tests that were expected of it.
@@ -91,28 +118,22 @@ impl Tally {
                     (false, Some(cut)) => cut.reason(),
                     (false, None) => "reported no result",
                 };
-                self.not_run(category, 1, reason);
+                self.not_run([*listed], reason);
                 continue;
             };
-            let seen = self.repeats.entry(listed.id.clone()).or_default();
-            match outcome {
-                TestOutcome::Passed => seen.0 += 1,
-                TestOutcome::Failed => seen.1 += 1,
-                TestOutcome::Invalid => {}
-            }
             let row = self.row(category);
             *match outcome {
                 TestOutcome::Passed => &mut row.passed,
                 TestOutcome::Failed => &mut row.failed,
                 TestOutcome::Invalid => &mut row.invalid,
             } += 1;
-            if let Some(ended) = results.ended.get(&listed.id) {
-                row.duration += ended.duration;
-                let slow = self
-                    .slowest
-                    .entry(listed.id.clone())
-                    .or_insert((Duration::ZERO, category.name));
-                slow.0 = slow.0.max(ended.duration);
+            let duration = results.ended.get(&listed.id).map(|ended| ended.duration);
+            row.duration += duration.unwrap_or_default();
+            let test = self.test(listed);
+            test.duration_ms = test.duration_ms.max(milliseconds(duration.unwrap_or_default()));
+            count(test, outcome);
+            if let Some(record) = results.records.get(&listed.id) {
+                self.clauses.add(record, outcome);
             }
             self.add_record(listed, results);
             if outcome != TestOutcome::Passed {
@@ -145,6 +166,19 @@ impl Tally {
         let row = self.row(listed.category);
         row.warned += u32::try_from(record.warned.len()).unwrap_or(u32::MAX);
         row.not_judged += u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+        let test = self.test(listed);
+        test.clauses.clone_from(&record.clauses);
+        for (clauses, found) in [
+            (
+                &mut test.warned,
+                record.warned.iter().map(|one| &one.clause).collect::<Vec<_>>(),
+            ),
+            (&mut test.not_judged, claimed.iter().map(|one| &one.clause).collect()),
+        ] {
+            clauses.extend(found.into_iter().cloned());
+            clauses.sort_unstable();
+            clauses.dedup();
+        }
     }
 
     fn add_failure(&mut self, listed: &Listed, results: &WaveResults, repeat: String) {
@@ -157,6 +191,7 @@ impl Tally {
         let message = record
             .and_then(|record| record.message.clone())
             .unwrap_or_else(|| gist(said));
+        self.test(listed).reason = message.lines().next().map(str::to_owned);
         self.failures.push(Failure {
             test: listed.id.to_string(),
             category: listed.category.name.to_owned(),
@@ -210,31 +245,19 @@ impl Tally {
             not_run: row.not_run,
             not_judged: row.not_judged,
             reason: (!row.reasons.is_empty()).then(|| row.reasons.iter().cloned().collect::<Vec<_>>().join("; ")),
-            duration_ms: u64::try_from(row.duration.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: milliseconds(row.duration),
         });
         rows.collect()
     }
 
-    pub fn slowest(&self) -> Vec<SlowTest> {
-        let mut tests: Vec<_> = self.slowest.iter().collect();
-        tests.sort_by_key(|(_, (duration, _))| std::cmp::Reverse(*duration));
-        let tests = tests
-            .into_iter()
-            .take(SLOWEST)
-            .map(|(id, (duration, category))| SlowTest {
-                test: id.to_string(),
-                category: (*category).to_owned(),
-                duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            });
-        tests.collect()
+    /// Every selected test.
+    pub fn tests(&self) -> Vec<TestSummary> {
+        self.tests.values().cloned().collect()
     }
 
-    /// Tests that passed in one repetition and failed in another.
-    pub fn flaky(&self) -> Vec<String> {
-        let mixed = self.repeats.iter().filter(|(_, (held, broke))| *held > 0 && *broke > 0);
-        mixed
-            .map(|(id, (held, broke))| format!("{id} ({held} passed, {broke} failed)"))
-            .collect()
+    /// Every clause of the contract.
+    pub fn clauses(&self) -> Vec<ClauseSummary> {
+        self.clauses.summaries()
     }
 
     /// MUST first, then by clause.
@@ -243,6 +266,49 @@ impl Tally {
         violations.sort_by(|a, b| (a.level, &a.clause, &a.test).cmp(&(b.level, &b.clause, &b.test)));
         violations
     }
+}
+
+/// One more repetition of a test.
+fn count(test: &mut TestSummary, outcome: TestOutcome) {
+    *match outcome {
+        TestOutcome::Passed => &mut test.passed,
+        TestOutcome::Failed => &mut test.failed,
+        TestOutcome::Invalid => &mut test.invalid,
+    } += 1;
+    test.outcome = match (test.failed, test.invalid) {
+        (1.., _) => Outcome::Failed,
+        (0, 1..) => Outcome::Invalid,
+        (0, 0) => Outcome::Passed,
+    };
+}
+
+/// The slowest tests, slowest first.
+pub fn slowest(tests: &[TestSummary]) -> Vec<SlowTest> {
+    let mut ran: Vec<&TestSummary> = tests.iter().filter(|test| test.outcome != Outcome::NotRun).collect();
+    ran.sort_by_key(|test| std::cmp::Reverse(test.duration_ms));
+    let slow = ran.into_iter().take(SLOWEST).map(|test| SlowTest {
+        test: test.test.clone(),
+        category: test.category.clone(),
+        duration_ms: test.duration_ms,
+    });
+    slow.collect()
+}
+
+/// Tests that passed in one repetition and failed in another, with the rate of failing.
+pub fn flaky(tests: &[TestSummary]) -> Vec<FlakyTest> {
+    let mixed = tests.iter().filter(|test| test.passed > 0 && test.failed > 0);
+    let named = mixed.map(|test| FlakyTest {
+        test: test.test.clone(),
+        category: test.category.clone(),
+        failed: test.failed,
+        of: test.passed + test.failed,
+        rate: f64::from(test.failed) / f64::from(test.passed + test.failed),
+    });
+    named.collect()
+}
+
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Counts of several tests add up, of a largest time the largest stays; every other figure stands for itself.
@@ -287,14 +353,7 @@ mod tests {
             ("rate", 1.0, "1/s"),
             ("rate", 2.0, "1/s"),
         ] {
-            let figure = Figure {
-                id: id.to_owned(),
-                value,
-                unit: unit.to_owned(),
-                yardstick: None,
-                ratio: None,
-            };
-            take(&mut figures, &figure);
+            take(&mut figures, &Figure::new(id, value, unit));
         }
         let values: Vec<(&str, f64)> = figures
             .iter()
@@ -304,6 +363,40 @@ mod tests {
             values,
             [("faults", 5.0), ("healing_max_ms", 7.0), ("rate", 1.0), ("rate", 2.0)]
         );
+    }
+
+    #[test]
+    fn a_test_that_fails_in_three_of_a_hundred_repetitions_is_flaky_and_one_that_always_fails_is_not() {
+        let test = |name: &str| TestSummary {
+            test: name.to_owned(),
+            category: "e2e".to_owned(),
+            outcome: Outcome::NotRun,
+            passed: 0,
+            failed: 0,
+            invalid: 0,
+            duration_ms: 0,
+            clauses: Vec::new(),
+            warned: Vec::new(),
+            not_judged: Vec::new(),
+            reason: None,
+        };
+        let (mut mixed, mut broken) = (test("mixed"), test("broken"));
+        for round in 0..100 {
+            let outcome = if round % 40 == 7 {
+                TestOutcome::Failed
+            } else {
+                TestOutcome::Passed
+            };
+            count(&mut mixed, outcome);
+            count(&mut broken, TestOutcome::Failed);
+        }
+        assert_eq!((mixed.outcome, broken.outcome), (Outcome::Failed, Outcome::Failed));
+        let named = flaky(&[mixed, broken, test("not run")]);
+        let rates: Vec<_> = named
+            .iter()
+            .map(|one| (one.test.as_str(), one.failed, one.of, one.rate))
+            .collect();
+        assert_eq!(rates, [("mixed", 3, 100, 0.03)]);
     }
 
     #[test]

@@ -6,9 +6,15 @@
 //!
 //! Start reading at [`summary::Summary`], the shape of `target/reports/latest/summary.json`.
 
+pub mod clause;
+pub mod figure;
 pub mod record;
 pub mod row;
 pub mod summary;
 
+pub use figure::{Bucket, Distribution, Figure, Percentile};
 pub use record::{NotJudged, RecordedViolation, TestOutcome, TestRecord};
-pub use summary::{CategorySummary, Failure, Figure, Level, Outcome, SlowTest, Summary, Verdict, Violation};
+pub use summary::{
+    CategorySummary, ClauseSummary, ClauseVerdict, Failure, FlakyTest, Level, Machine, Outcome, SlowTest, Summary,
+    TestSummary, Verdict, Violation,
+};

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::summary::{Figure, Level};
+use crate::figure::Figure;
+use crate::summary::Level;
 
 /// What one test found. The kit writes it, the runner merges it into the summary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +85,22 @@ pub struct NotJudged {
 }
 
 impl TestRecord {
+    /// Whether this test found the clause broken: its judgement names it, or a claim of its own did not hold and it is about
+    /// the clause.
+    #[must_use]
+    pub fn blames(&self, clause: &str) -> bool {
+        let judged = self.violations.iter().any(|violation| violation.clause == clause);
+        // The message is the first reason; a judgement's begins with its clause.
+        let judgement_first = |message: &String| {
+            let clauses = self.violations.iter().map(|violation| &violation.clause);
+            clauses
+                .into_iter()
+                .any(|clause| message.starts_with(&format!("{clause} (")))
+        };
+        let claim_failed = self.message.as_ref().is_some_and(|message| !judgement_first(message));
+        judged || claim_failed && self.clauses.iter().any(|one| one == clause)
+    }
+
     /// The file name of this record inside `$KINGSGUARD_RECORDS_DIR`; `process_id` keeps repeats of one test apart.
     #[must_use]
     pub fn file_name(&self, process_id: u32) -> String {

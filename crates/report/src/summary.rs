@@ -4,8 +4,13 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::figure::Figure;
+
 /// The version of the shape of [`Summary`]; it rises when a field changes its meaning or goes away.
-pub const SUMMARY_VERSION: u32 = 1;
+pub const SUMMARY_VERSION: u32 = 2;
+
+/// Reasons that a clause tells at most; its counts are always whole.
+pub const REASONS_MAX: usize = 5;
 
 /// One suite run: what was asked, what came of it, and what a reader needs to look further.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,10 +25,28 @@ pub struct Summary {
     /// Why the verdict is not `passed`, in a sentence for people; absent when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Results that disagree with each other, each as a sentence; with one of them the run cannot be believed.
+    pub contradictions: Vec<String>,
+    /// Budgets that were exceeded, each as a sentence.
+    pub over_budget: Vec<String>,
     /// Name of this suite run; evidence and records carry it too.
     pub suite_run: String,
+    /// Categories and selections, as they were asked.
+    pub selection: Vec<String>,
+    /// What tests had to match (`--pattern`), if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// Which part of the tests this run was (`--shard`), such as `2/3`; absent where it was all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
+    /// The suite runs that this one was merged from; empty where it ran by itself.
+    pub merged_from: Vec<String>,
+    /// How often everything ran.
+    pub repeat: u32,
     /// Commit of the suite, with `-dirty` when the working tree differed from it; `unknown` outside a repository.
     pub revision: String,
+    /// What it ran on.
+    pub machine: Machine,
     /// All randomness of the run comes from it. A repetition counts up from here.
     pub seed: u64,
     /// Who gave the services: `containers`, `processes`, `external`, or `none` where no test needed one.
@@ -41,6 +64,8 @@ pub struct Summary {
     pub build_ms: u64,
     /// In the order in which they ran, those that did not run included.
     pub categories: Vec<CategorySummary>,
+    /// Every clause of the contract, in its order, with what this run shows about it.
+    pub clauses: Vec<ClauseSummary>,
     /// Clauses of the contract that were broken, and no others.
     pub violations: Vec<Violation>,
     /// What was measured.
@@ -48,7 +73,9 @@ pub struct Summary {
     /// Tests that failed, timed out or could not be believed.
     pub failures: Vec<Failure>,
     /// Tests that passed in one repetition and failed in another.
-    pub flaky: Vec<String>,
+    pub flaky: Vec<FlakyTest>,
+    /// Every selected test, those that did not run included.
+    pub tests: Vec<TestSummary>,
     /// The ten slowest tests, slowest first.
     pub slowest: Vec<SlowTest>,
 }
@@ -93,6 +120,17 @@ pub struct CategorySummary {
     pub duration_ms: u64,
 }
 
+impl Verdict {
+    /// The word for people, the same in every report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid run",
+        }
+    }
+}
+
 impl CategorySummary {
     /// The category in one word.
     pub fn outcome(&self) -> Outcome {
@@ -105,18 +143,137 @@ impl CategorySummary {
     }
 }
 
-/// How a category ended.
+/// How a category or a test ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// At least one test ran and none failed.
+    /// It ran, and all of it held.
     Passed,
-    /// At least one test failed.
+    /// Something in it failed.
     Failed,
-    /// None failed, but at least one could not be believed.
+    /// Nothing failed, but something could not be believed: the machine or the generator fell short.
     Invalid,
-    /// No test was executed.
+    /// Nothing of it was executed.
     NotRun,
+}
+
+impl Outcome {
+    /// The word for people, the same in every report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid run",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// What a suite run shows about one clause of the contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClauseSummary {
+    /// Its id, such as `ORD-3`.
+    pub clause: String,
+    /// Whether it gates.
+    pub level: Level,
+    /// The one answer about it.
+    pub verdict: ClauseVerdict,
+    /// Executed tests that are about it and found it kept; each repetition counts.
+    pub passed: u32,
+    /// Executed tests that found it broken, whatever they are about.
+    pub failed: u32,
+    /// Executed tests that are about it and could not judge it.
+    pub not_judged: u32,
+    /// What broke it and why it could not be judged: the first [`REASONS_MAX`].
+    pub reasons: Vec<String>,
+}
+
+/// The answer about a clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClauseVerdict {
+    /// A MUST clause was broken, once or more.
+    Failed,
+    /// A SHOULD clause was broken, once or more.
+    Warned,
+    /// At least one test judged it, and no test found it broken.
+    Passed,
+    /// Tests that are about it ran, and none could judge it; the reasons say why.
+    NotJudged,
+    /// No executed test is about it.
+    NotRun,
+}
+
+impl ClauseVerdict {
+    /// All of them, in the order of worry.
+    pub const ALL: [Self; 5] = [Self::Failed, Self::Warned, Self::NotJudged, Self::NotRun, Self::Passed];
+
+    /// The word for people, the same in every report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Warned => "warned",
+            Self::Passed => "passed",
+            Self::NotJudged => "not judged",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// What one test came to, over all repetitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TestSummary {
+    /// Test binary, then path, as nextest prints it.
+    pub test: String,
+    /// Its category.
+    pub category: String,
+    /// Its worst repetition.
+    pub outcome: Outcome,
+    /// Repetitions that held.
+    pub passed: u32,
+    /// Repetitions that did not.
+    pub failed: u32,
+    /// Repetitions in which the machine or the generator fell short.
+    pub invalid: u32,
+    /// Of its slowest repetition.
+    pub duration_ms: u64,
+    /// The clauses that it is about; empty where it did not run or holds no test context.
+    pub clauses: Vec<String>,
+    /// SHOULD clauses that it found broken.
+    pub warned: Vec<String>,
+    /// Of the clauses that it is about, those that it could not judge.
+    pub not_judged: Vec<String>,
+    /// Why it did not run, or did not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A test that passed in one repetition and failed in another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FlakyTest {
+    /// Test binary, then path.
+    pub test: String,
+    /// Its category.
+    pub category: String,
+    /// Repetitions that failed.
+    pub failed: u32,
+    /// Repetitions that said something, either way.
+    pub of: u32,
+    /// `failed` ÷ `of`.
+    pub rate: f64,
+}
+
+/// What a suite run ran on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Machine {
+    /// Processors that the run could use.
+    pub processors: u32,
+    /// What a processor calls itself; empty where it does not say.
+    pub processor: String,
+    /// Memory of the machine.
+    pub memory_bytes: u64,
+    /// Operating system, its release and architecture.
+    pub kernel: String,
 }
 
 /// Whether a clause gates a deployment.
@@ -142,23 +299,6 @@ pub struct Violation {
     pub message: String,
     /// Folder with server log and recording, relative to the workspace where it lies inside; empty when none was kept.
     pub evidence: String,
-}
-
-/// Something that was measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Figure {
-    /// Such as `event_latency_p99_ms`.
-    pub id: String,
-    /// In `unit`.
-    pub value: f64,
-    /// Such as `ms`, `1/s`, `bytes`.
-    pub unit: String,
-    /// What the same machine gave in the same run for work that does not depend on the target, in `unit`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub yardstick: Option<f64>,
-    /// `value` ÷ `yardstick`: comparable between machines.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ratio: Option<f64>,
 }
 
 /// A test that did not hold.

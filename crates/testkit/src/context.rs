@@ -427,25 +427,16 @@ impl TestContext {
 
     /// Remembers a figure for the report.
     pub fn figure(&self, id: &str, value: f64, unit: &str) {
-        self.record_figure(Figure {
-            id: id.to_owned(),
-            value,
-            unit: unit.to_owned(),
-            yardstick: None,
-            ratio: None,
-        });
+        self.record_figure(Figure::new(id, value, unit));
     }
 
     /// The same, beside what the machine reached in the same run without the backend.
     pub fn figure_against(&self, id: &str, value: f64, unit: &str, yardstick: f64) {
         let ratio = (yardstick != 0.0).then(|| value / yardstick);
-        let yardstick = Some(yardstick);
         self.record_figure(Figure {
-            id: id.to_owned(),
-            value,
-            unit: unit.to_owned(),
-            yardstick,
+            yardstick: Some(yardstick),
             ratio,
+            ..Figure::new(id, value, unit)
         });
     }
 

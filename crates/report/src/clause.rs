@@ -1,10 +1,10 @@
 //! The clauses of the contract (`docs/contract.md`): id, level and sentence of each.
 //!
-//! This list is what [`case!`](crate::case) checks at compile time: a test that names a clause which does not exist does
+//! This list is what `case!` of the test kit checks at compile time: a test that names a clause which does not exist does
 //! not compile.
 
-use kingsguard_report::Level;
-use kingsguard_report::row::same;
+use crate::row::same;
+use crate::summary::Level;
 
 /// One clause of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Clause {
     /// The clause with this id.
     ///
     /// # Panics
-    /// When there is none; in a constant, where [`case!`](crate::case) calls it, that is a compile error.
+    /// When there is none; in a constant, where `case!` calls it, that is a compile error.
     #[must_use]
     pub const fn named(id: &str) -> Self {
         match Self::find(id) {
@@ -41,6 +41,12 @@ impl Clause {
             index += 1;
         }
         None
+    }
+
+    /// What it is about, as its id says: `SEQ` of `SEQ-1`.
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        self.id.split('-').next().unwrap_or(self.id)
     }
 }
 
