@@ -1,5 +1,7 @@
 //! The words that the runner understands.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The runner: selects categories, runs them on real services, gives one verdict.
@@ -47,6 +49,13 @@ pub enum Command {
     },
     /// The suite against backends that are wrong on purpose: each must be caught, by the clause that it breaks
     Sabotage(SabotageArgs),
+    /// Earlier runs: how they ended, which tests fail now and then, which became slow
+    History(HistoryArgs),
+    /// Reports of finished runs
+    Report {
+        #[command(subcommand)]
+        action: ReportAction,
+    },
     /// Checks that need no test run
     Tidy {
         /// Write the generated parts instead of comparing them
@@ -119,6 +128,9 @@ pub struct TestArgs {
     /// Seconds that the run may take without building, instead of the table's budgets
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget: Option<u64>,
+    /// Compare with this run: its name, its folder, or a summary.json; by default the last one that passed with the same names
+    #[arg(long, value_name = "RUN|PATH")]
+    pub baseline: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -205,6 +217,39 @@ pub struct SabotageArgs {
     /// So many at once
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+}
+
+/// What `cargo xtask history` is told.
+#[derive(Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// Run by run, the tests whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub test: Option<String>,
+    /// So many of the newest runs
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReportAction {
+    /// Make one report of all shards of a run, with one verdict; a missing shard makes it invalid
+    Merge {
+        /// Folders that hold the shards' summary.json and junit.xml
+        #[arg(value_name = "RUN_DIR", required = true)]
+        runs: Vec<PathBuf>,
+        /// Where the report goes; a run's folder of its own under target/reports by default
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Make the page of a finished run again, such as of one that was fetched from elsewhere
+    Html {
+        /// Folder that holds its summary.json; the newest run's by default
+        #[arg(value_name = "RUN_DIR")]
+        run: Option<PathBuf>,
+    },
 }
 
 #[cfg(test)]

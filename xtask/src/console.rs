@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use kingsguard_report::{ClauseVerdict, Level, Summary};
+use kingsguard_report::{Change, ClauseVerdict, Level, Summary};
 
 use crate::exit::Exit;
-use crate::tally::Tally;
-use crate::verdict::Facts;
 use crate::workspace::Workspace;
 
 /// Slowest tests that the console names; the file has more.
 const SLOWEST_SHOWN: usize = 5;
 
-pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Facts, folder: &Path) {
+/// Changes since the baseline that the console names, and from which ratio on; the page has all.
+const CHANGES_SHOWN: usize = 5;
+const CHANGE_MIN: f64 = 1.5;
+
+pub fn print(workspace: &Workspace, summary: &Summary, folder: &Path) {
     println!();
     for failure in &summary.failures {
         println!("FAILED {}", failure.test);
@@ -34,11 +36,15 @@ pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Fa
             violation.clause, violation.test, violation.message
         );
     }
-    for line in &facts.contradictions {
+    for line in &summary.contradictions {
         println!("CONTRADICTION {line}");
     }
-    for line in &tally.not_judged {
-        println!("NOT JUDGED {line}");
+    let not_judged = summary
+        .clauses
+        .iter()
+        .filter(|one| one.not_judged > 0 && one.failed == 0);
+    for clause in not_judged {
+        println!("NOT JUDGED {}: {}", clause.clause, clause.reasons.join("; "));
     }
     for flaky in &summary.flaky {
         println!("FLAKY {}: failed in {} of {}", flaky.test, flaky.failed, flaky.of);
@@ -52,6 +58,7 @@ pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Fa
             .unwrap_or_default();
         println!("figure {:<32} {:>12.2} {}{ratio}", figure.id, figure.value, figure.unit);
     }
+    comparison(summary);
     for slow in summary.slowest.iter().take(SLOWEST_SHOWN) {
         println!("slow   {:>7.2} s  {}", slow.duration_ms as f64 / 1000.0, slow.test);
     }
@@ -61,6 +68,7 @@ pub fn print(workspace: &Workspace, summary: &Summary, tally: &Tally, facts: &Fa
         summary.seed, summary.provider, summary.target
     );
     println!("report {}", workspace.shown(&folder.join("summary.json")));
+    println!("page   {}", workspace.shown(&folder.join(crate::html::FILE)));
     let word = summary.verdict.word().to_uppercase();
     let seconds = summary.duration_ms.saturating_sub(summary.build_ms) as f64 / 1000.0;
     let reason = summary
@@ -100,6 +108,39 @@ fn categories(summary: &Summary) {
         );
     }
     println!();
+}
+
+/// What changed since the baseline, where it changed so much that somebody should look.
+fn comparison(summary: &Summary) {
+    let Some(comparison) = &summary.comparison else { return };
+    let shown = |change: &Change| match change.ratio {
+        Some(ratio) => format!(
+            "{:.2} {} → {:.2} ({ratio:.2} times)",
+            change.before, change.unit, change.now
+        ),
+        None => format!("{:.2} {} → {:.2}", change.before, change.unit, change.now),
+    };
+    let machine = if comparison.same_machine {
+        ""
+    } else {
+        ", of another machine"
+    };
+    println!(
+        "since  {}{machine}: {}",
+        comparison.suite_run,
+        shown(&comparison.duration)
+    );
+    let changed = |change: &&Change| {
+        change
+            .ratio
+            .is_none_or(|ratio| !(CHANGE_MIN.recip()..=CHANGE_MIN).contains(&ratio))
+    };
+    for change in comparison.figures.iter().filter(changed).take(CHANGES_SHOWN) {
+        println!("since  {}: {}", change.name, shown(change));
+    }
+    for change in comparison.tests.iter().filter(changed).take(CHANGES_SHOWN) {
+        println!("since  {}: {}", change.name, shown(change));
+    }
 }
 
 /// What became of the contract, in one line.

@@ -48,6 +48,11 @@ impl Exit {
         }
     }
 
+    /// The end with this number.
+    pub fn of(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
+
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Passed => "everything selected ran and held",

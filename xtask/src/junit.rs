@@ -7,6 +7,9 @@ use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, Te
 use crate::nextest::TestId;
 use crate::results::WaveResults;
 
+/// The suite that holds no test and says what came of all of them.
+const VERDICT: &str = "verdict";
+
 /// An empty report.
 pub fn report(suite_run: &str) -> Report {
     Report::new(format!("kingsguard {suite_run}"))
@@ -29,6 +32,21 @@ pub fn add(whole: &mut Report, part: &Report, results: &WaveResults) {
             judged_case(case, results.outcome(&id), results.records.get(&id))
         }));
         whole.add_test_suite(judged);
+    }
+    add_times(whole, part);
+}
+
+/// Adds the finished report of a shard; what is said of that part alone stays out.
+pub fn merge(whole: &mut Report, part: &Report) {
+    let suites = part.test_suites.iter().filter(|suite| suite.name.as_str() != VERDICT);
+    for suite in suites {
+        let mut tests = TestSuite::new(suite.name.as_str());
+        (tests.timestamp, tests.time) = (suite.timestamp, suite.time);
+        let executed = |case: &&TestCase| !matches!(case.status, TestCaseStatus::Skipped { .. });
+        tests.add_test_cases(suite.test_cases.iter().filter(executed).cloned());
+        if tests.tests > 0 {
+            whole.add_test_suite(tests);
+        }
     }
     add_times(whole, part);
 }
@@ -94,7 +112,7 @@ pub fn conclude(whole: &mut Report, summary: &Summary) {
         .add_test_case(case);
     }
     whole.add_test_suites(suites);
-    let mut verdict = TestSuite::new("verdict");
+    let mut verdict = TestSuite::new(VERDICT);
     verdict.add_property(Property::new("verdict", summary.verdict.word()));
     for reason in summary
         .reason

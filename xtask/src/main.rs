@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout)]
 
 mod apt_sources;
+mod baseline;
 mod category;
 mod chaos;
 mod ci;
@@ -20,21 +21,26 @@ mod environment;
 mod exit;
 mod history;
 mod hooks;
+mod html;
 mod images;
 mod invocation;
 mod junit;
 mod leftovers;
 mod list;
 mod machine;
+mod merge;
 mod nextest;
 mod old;
 mod plan;
 mod progress;
 mod provision;
 mod readme;
+mod report;
 mod results;
 mod revision;
 mod sabotage;
+#[cfg(test)]
+mod samples;
 mod schema;
 mod serve;
 mod services;
@@ -52,7 +58,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ReportAction};
 use crate::exit::{Exit, Stop};
 use crate::workspace::Workspace;
 
@@ -92,6 +98,13 @@ fn run(arguments: &[String]) -> Result<Exit> {
         Command::Hooks { action } => hooks::run(&workspace, &action),
         Command::Images { force } => images::run(&workspace, force),
         Command::Schema { check } => schema::run(check).map(|()| Exit::Passed),
+        Command::History(args) => history::run(&workspace, &args),
+        Command::Report {
+            action: ReportAction::Merge { runs, out },
+        } => merge::run(&workspace, &runs, out.as_deref()),
+        Command::Report {
+            action: ReportAction::Html { run },
+        } => report::again(&workspace, run.as_deref()),
         Command::Sabotage(args) => sabotage::run(&workspace, &args),
         Command::Tidy { write } => {
             if write {

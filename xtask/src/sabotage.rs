@@ -2,6 +2,7 @@
 //! be caught, by a test that names the clause it breaks, and must really have happened.
 
 pub mod catalogue;
+pub mod matrix;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -11,56 +12,22 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use chrono::Utc;
 use kingsguard_report::{TestOutcome, TestRecord};
-use serde::Serialize;
 
 use self::catalogue::{Catalogue, Means, Sabotage, TestName};
+use self::matrix::{Matrix, Row};
 use crate::category::{Build, SUITES};
 use crate::cli::{SabotageArgs, Services};
 use crate::exit::{Exit, Stop};
 use crate::nextest::{build_command, sabotaged_build_command};
 use crate::stack::{self, Stack};
-use crate::suite_run::link_latest;
+use crate::tally::milliseconds;
 use crate::workspace::Workspace;
+use crate::{report, revision};
 
 /// Sabotages that run at once, unless `--jobs` says otherwise; most of a test is waiting.
 const JOBS: usize = 3;
-
-/// `sabotage.json`.
-#[derive(Debug, Serialize)]
-struct Matrix {
-    sabotages: Vec<Row>,
-}
-
-/// What came of one sabotage.
-#[derive(Debug, Serialize)]
-struct Row {
-    id: String,
-    clause: String,
-    /// A test failed.
-    caught: bool,
-    /// One of those that failed is about the clause, or its judgement names it.
-    named: bool,
-    /// How often the backend was really made wrong; at least once where the fault is planted in the server.
-    happened: u64,
-    /// The tests that failed.
-    by: Vec<String>,
-}
-
-impl Row {
-    fn is_proof(&self) -> bool {
-        self.caught && self.named && self.happened > 0
-    }
-
-    fn verdict(&self) -> &'static str {
-        match (self.happened, self.caught, self.named) {
-            (0, _, _) => "never happened",
-            (_, false, _) => "SURVIVED",
-            (_, true, false) => "caught by another clause",
-            (_, true, true) => "caught",
-        }
-    }
-}
 
 pub fn run(workspace: &Workspace, args: &SabotageArgs) -> Result<Exit> {
     let catalogue = Catalogue::read(workspace)?;
@@ -71,14 +38,19 @@ pub fn run(workspace: &Workspace, args: &SabotageArgs) -> Result<Exit> {
         }
         return Ok(Exit::Passed);
     }
-    let began = Instant::now();
+    let (started, began) = (Utc::now(), Instant::now());
     build(workspace, &chosen)?;
     stack::sweep(workspace, Build::Debug)?;
     let stack = Stack::up(workspace, Build::Debug, Services::Auto)?;
     let bench = Bench::prepare(workspace, &stack)?;
     let rows = bench.run_all(&chosen, args.jobs.unwrap_or(JOBS))?;
     stack.down()?;
-    let matrix = Matrix { sabotages: rows };
+    let matrix = Matrix {
+        revision: revision::of(workspace),
+        started,
+        duration_ms: milliseconds(began.elapsed()),
+        sabotages: rows,
+    };
     let path = write(workspace, &matrix)?;
     print(&matrix, &path, workspace, began);
     Ok(if matrix.sabotages.iter().all(Row::is_proof) {
@@ -232,6 +204,7 @@ impl<'w> Bench<'w> {
         let mut row = Row {
             id: sabotage.id.clone(),
             clause: sabotage.clause.clone(),
+            sentence: sabotage.sentence.clone(),
             caught: false,
             named: false,
             happened: 0,
@@ -316,17 +289,18 @@ fn read(records: &Path) -> Result<Vec<TestRecord>> {
     Ok(found)
 }
 
+/// Beside the newest suite run, to which `latest` points; in a folder of its own where none was made yet.
 fn write(workspace: &Workspace, matrix: &Matrix) -> Result<PathBuf> {
-    // Beside the newest suite run, to which `latest` points; in a folder of its own where none was made yet.
     let mut folder = workspace.reports().join("latest");
     if !folder.exists() {
         folder = workspace.reports().join("sabotage");
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        link_latest(workspace, "sabotage")?;
+        report::link_latest(workspace, "sabotage")?;
     }
-    let path = folder.join("sabotage.json");
+    let path = folder.join(matrix::FILE);
     let text = serde_json::to_string_pretty(matrix)?;
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    report::write_page(workspace, &folder)?;
     Ok(path)
 }
 
@@ -350,30 +324,4 @@ fn print(matrix: &Matrix, path: &Path, workspace: &Workspace, began: Instant) {
         matrix.sabotages.len(),
         began.elapsed().as_secs_f64()
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pretty_assertions::assert_eq;
-
-    #[test]
-    fn only_what_happened_and_was_caught_by_its_clause_is_proof() {
-        let row = |happened, caught, named| Row {
-            id: String::new(),
-            clause: String::new(),
-            caught,
-            named,
-            happened,
-            by: Vec::new(),
-        };
-        assert!(row(1, true, true).is_proof());
-        for (row, verdict) in [
-            (row(0, true, true), "never happened"),
-            (row(1, false, false), "SURVIVED"),
-            (row(1, true, false), "caught by another clause"),
-        ] {
-            assert_eq!((row.is_proof(), row.verdict()), (false, verdict));
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: build → services → categories in order → verdict → report → services down.
 
+mod conclusion;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -8,24 +10,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use kingsguard_report::Summary;
-use kingsguard_report::summary::SUMMARY_VERSION;
 
 use crate::category::{Build, Category, Needs};
 use crate::chaos::Chaos;
 use crate::cli::{Services, TestArgs};
 use crate::environment::Environment;
 use crate::exit::{Exit, Stop};
+use crate::history::History;
 use crate::invocation::{self, Terms};
 use crate::nextest::{Choice, Listed, TestId, build_command, parse_list, sabotaged_build_command};
 use crate::plan::{Plan, Wave};
 use crate::progress::Progress;
 use crate::results::{Cut, WaveResults};
 use crate::stack::{self, Stack};
-use crate::tally::{self, Tally, milliseconds};
+use crate::tally::Tally;
 use crate::tidy::Inventory;
-use crate::verdict::{Facts, judge};
+use crate::verdict::Facts;
 use crate::workspace::Workspace;
-use crate::{console, history, images, junit, leftovers, machine, provision, revision, signals};
+use crate::{baseline, images, junit, leftovers, provision, signals};
 
 /// One execution of categories.
 struct SuiteRun<'a> {
@@ -34,6 +36,9 @@ struct SuiteRun<'a> {
     plan: Plan,
     chaos: Chaos,
     environment: Environment,
+    /// The run that it is compared with, where one was named.
+    baseline: Option<Summary>,
+    history: History,
     name: String,
     seed: u64,
     started: DateTime<Utc>,
@@ -53,6 +58,8 @@ pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<Exit> {
     let seed = args.seed.unwrap_or_else(random_seed);
     let chaos = Chaos::of(args, &plan, seed)?;
     let environment = Environment::read(workspace, args)?;
+    let baseline = args.baseline.as_deref();
+    let baseline = baseline.map(|asked| baseline::named(workspace, asked)).transpose()?;
     let (started, clock) = (Utc::now(), Instant::now());
     fs::create_dir_all(workspace.reports()).context("making the folder of reports")?;
     let _lock = lock(workspace)?;
@@ -79,6 +86,8 @@ pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<Exit> {
         plan,
         chaos,
         environment,
+        baseline,
+        history: History::open_or_empty(&workspace.reports())?,
         seed,
         started,
         clock,
@@ -279,7 +288,7 @@ impl SuiteRun<'_> {
             })
             .sum();
         let names: Vec<&str> = self.plan.categories().map(|category| category.name).collect();
-        let expected = history::expected(&self.workspace.reports(), &names).map(|once| once * repeat);
+        let expected = self.history.expected(&names)?.map(|once| once * repeat);
         let mut progress = Progress::new(selected, expected);
         let began = Instant::now();
         let whole = match self.args.budget {
@@ -541,94 +550,12 @@ impl SuiteRun<'_> {
             listed.id.name
         )
     }
-
-    fn conclude(mut self) -> Result<Exit> {
-        self.facts.executed = self.tally.executed();
-        self.facts.failed = self.tally.failed();
-        self.facts.invalid = self.tally.invalid();
-        if signals::seen() > 0 {
-            self.facts.interrupted = true;
-        }
-        self.refuse_empty_wish();
-        let answer = judge(&self.facts);
-        let tests = self.tally.tests();
-        let summary = Summary {
-            version: SUMMARY_VERSION,
-            verdict: answer.verdict,
-            exit_code: answer.exit.code(),
-            reason: answer.reason,
-            contradictions: self.facts.contradictions.clone(),
-            over_budget: self.facts.over_budget.clone(),
-            suite_run: self.name.clone(),
-            selection: self.plan.asked.clone(),
-            pattern: self.args.pattern.clone(),
-            shard: self.args.shard.clone(),
-            merged_from: Vec::new(),
-            repeat: self.args.repeat.unwrap_or(self.plan.repeat),
-            machine: machine::this(),
-            revision: revision::of(self.workspace),
-            seed: self.seed,
-            provider: self.provider.clone(),
-            target: self.environment.target.clone().unwrap_or_else(|| "own".to_owned()),
-            environment: self.args.env.clone(),
-            started: self.started,
-            duration_ms: milliseconds(self.clock.elapsed()),
-            build_ms: milliseconds(self.build_time),
-            categories: self.tally.categories(),
-            clauses: self.tally.clauses(),
-            violations: self.tally.sorted_violations(),
-            figures: self.tally.figures.clone(),
-            failures: self.tally.failures.clone(),
-            flaky: tally::flaky(&tests),
-            slowest: tally::slowest(&tests),
-            tests,
-        };
-        let text = serde_json::to_string_pretty(&summary).context("writing the summary")?;
-        fs::write(self.folder.join("summary.json"), text + "\n").context("writing summary.json")?;
-        junit::conclude(&mut self.junit, &summary);
-        let file = File::create(self.folder.join("junit.xml")).context("creating junit.xml")?;
-        self.junit.serialize(file).context("writing junit.xml")?;
-        link_latest(self.workspace, &self.name)?;
-        history::add(&self.workspace.reports(), &summary)?;
-        console::print(self.workspace, &summary, &self.tally, &self.facts, &self.folder);
-        Ok(answer.exit)
-    }
-
-    /// A category that was asked for by its name must have executed something, whatever its dependencies did.
-    fn refuse_empty_wish(&mut self) {
-        if self.args.shard.is_some() || self.facts.failed > 0 || self.facts.services_missing.is_some() {
-            return;
-        }
-        let empty: Vec<&String> = self
-            .plan
-            .asked
-            .iter()
-            .filter(|name| crate::category::category(name).is_some())
-            .collect();
-        let empty: Vec<&str> = empty
-            .into_iter()
-            .map(String::as_str)
-            .filter(|name| self.tally.executed_of(name) == 0)
-            .collect();
-        if !empty.is_empty() {
-            eprintln!("no test of {} was executed", empty.join(", "));
-            self.facts.executed = 0;
-        }
-    }
 }
 
 /// Small enough for every reader of JSON.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::collections::hash_map::RandomState::new().build_hasher().finish() & 0xffff_ffff
-}
-
-/// `target/reports/latest` points to the newest run.
-pub fn link_latest(workspace: &Workspace, name: &str) -> Result<()> {
-    let link = workspace.reports().join("latest");
-    let fresh = workspace.reports().join(format!(".latest-{name}"));
-    std::os::unix::fs::symlink(name, &fresh).context("linking the newest report")?;
-    fs::rename(&fresh, &link).context("linking the newest report")
 }
 
 /// Two runs in one tree would take each other's JUnit files; the second waits.

@@ -14,6 +14,8 @@ use crate::nextest::{Listed, TestId};
 use crate::results::WaveResults;
 use crate::tally::clauses::ClauseTally;
 
+pub use clauses::verdict;
+
 /// Slowest tests that a report names.
 const SLOWEST: usize = 10;
 
@@ -49,8 +51,6 @@ pub struct Tally {
     pub failures: Vec<Failure>,
     tests: BTreeMap<TestId, TestSummary>,
     clauses: ClauseTally,
-    /// Clauses that tests were about and could not judge.
-    pub not_judged: BTreeSet<String>,
 }
 
 impl Tally {
@@ -158,11 +158,6 @@ impl Tally {
         }
         record.figures.iter().for_each(|figure| take(&mut self.figures, figure));
         let claimed: Vec<_> = record.not_judged.iter().filter(|one| one.claimed).collect();
-        self.not_judged.extend(
-            claimed
-                .iter()
-                .map(|one| format!("{}: {} ({})", one.clause, one.reason, listed.id)),
-        );
         let row = self.row(listed.category);
         row.warned += u32::try_from(record.warned.len()).unwrap_or(u32::MAX);
         row.not_judged += u32::try_from(claimed.len()).unwrap_or(u32::MAX);
@@ -312,7 +307,7 @@ pub fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// Counts of several tests add up, of a largest time the largest stays; every other figure stands for itself.
-fn take(figures: &mut Vec<Figure>, figure: &Figure) {
+pub fn take(figures: &mut Vec<Figure>, figure: &Figure) {
     let known = figures.iter_mut().find(|known| known.id == figure.id);
     match known {
         Some(known) if figure.unit == "count" => known.value += figure.value,

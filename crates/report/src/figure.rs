@@ -45,7 +45,7 @@ pub struct Distribution {
     pub count: u64,
     /// In rising order.
     pub percentiles: Vec<Percentile>,
-    /// Without gaps, in rising order; the first begins at 0.
+    /// In rising order and without gaps; the first holds everything below.
     pub buckets: Vec<Bucket>,
 }
 

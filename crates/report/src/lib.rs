@@ -7,11 +7,13 @@
 //! Start reading at [`summary::Summary`], the shape of `target/reports/latest/summary.json`.
 
 pub mod clause;
+pub mod comparison;
 pub mod figure;
 pub mod record;
 pub mod row;
 pub mod summary;
 
+pub use comparison::{Change, Comparison};
 pub use figure::{Bucket, Distribution, Figure, Percentile};
 pub use record::{NotJudged, RecordedViolation, TestOutcome, TestRecord};
 pub use summary::{

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::Comparison;
 use crate::figure::Figure;
 
 /// The version of the shape of [`Summary`]; it rises when a field changes its meaning or goes away.
@@ -78,6 +79,9 @@ pub struct Summary {
     pub tests: Vec<TestSummary>,
     /// The ten slowest tests, slowest first.
     pub slowest: Vec<SlowTest>,
+    /// What changed since a baseline run; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
 /// May this be deployed?

@@ -33,6 +33,7 @@ use crate::sabotage::{RULES_VARIABLE, Sabotage, Saboteur};
 use crate::schedule::ScheduleWatch;
 use crate::session::{Session, authority};
 use crate::stack::Stack;
+use crate::timing::Timing;
 use crate::user::{SimulatedUser, expect_refusal};
 use crate::validate;
 pub(crate) use outcome::BodyFailure;
@@ -437,6 +438,15 @@ impl TestContext {
             yardstick: Some(yardstick),
             ratio,
             ..Figure::new(id, value, unit)
+        });
+    }
+
+    /// Remembers how long something took all the times: the 99th percentile is the figure's value, and the report draws the
+    /// whole distribution.
+    pub fn figure_of_times(&self, id: &str, times: &Timing) {
+        self.record_figure(Figure {
+            distribution: Some(times.distribution_ms()),
+            ..Figure::new(id, times.percentile_ms(99.0), "ms")
         });
     }
 

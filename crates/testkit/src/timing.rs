@@ -4,12 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use kingsguard_report::{Bucket, Distribution, Percentile};
 use serde_json::Value;
 
 use crate::recording::{Direction, FrameKind, Recording};
 
 /// Longest time that is told apart: an hour. Longer ones count as an hour.
 const HIGHEST_US: u64 = 3_600_000_000;
+
+/// The shares that a distribution tells.
+const PERCENTILES: [f64; 12] = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99, 100.0];
+
+/// The upper end of a distribution's first bucket, and how much wider each next one is: five buckets double a time, so
+/// that a histogram of any spread has few enough to be looked at.
+const FIRST_BUCKET_US: f64 = 100.0;
+const BUCKET_GROWTH: f64 = 1.148_698;
 
 /// Times in microseconds, counted so that percentiles keep three significant digits.
 #[derive(Clone, Debug)]
@@ -126,6 +135,36 @@ impl Timing {
         self.percentile(percentile).as_secs_f64() * 1_000.0
     }
 
+    /// How the times spread, in milliseconds; empty buckets before the first time and after the last are left out.
+    #[must_use]
+    pub fn distribution_ms(&self) -> Distribution {
+        let percentiles = PERCENTILES.map(|percentile| Percentile {
+            percentile,
+            value: self.percentile_ms(percentile),
+        });
+        let mut buckets: Vec<Bucket> = Vec::new();
+        let mut to_us = FIRST_BUCKET_US;
+        for recorded in self.histogram.iter_recorded() {
+            while recorded.value_iterated_to() as f64 > to_us {
+                to_us *= BUCKET_GROWTH;
+                if !buckets.is_empty() {
+                    buckets.push(bucket(to_us));
+                }
+            }
+            if buckets.is_empty() {
+                buckets.push(bucket(to_us));
+            }
+            if let Some(last) = buckets.last_mut() {
+                last.count += recorded.count_at_value();
+            }
+        }
+        Distribution {
+            count: self.count(),
+            percentiles: percentiles.to_vec(),
+            buckets,
+        }
+    }
+
     /// The longest time.
     #[must_use]
     pub fn max(&self) -> Duration {
@@ -135,6 +174,13 @@ impl Timing {
     /// Adds the times of another.
     pub fn add(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("all have the same bounds");
+    }
+}
+
+fn bucket(to_us: f64) -> Bucket {
+    Bucket {
+        to: to_us / 1_000.0,
+        count: 0,
     }
 }
 
@@ -201,5 +247,18 @@ mod tests {
             |percentile: f64, expected: f64| (timing.percentile_ms(percentile) - expected).abs() <= expected * 0.001;
         assert!(near(50.0, 500.0) && near(99.0, 990.0), "{timing:?}");
         assert_eq!(timing.count(), 1_000);
+    }
+
+    #[test]
+    fn a_distribution_counts_every_time_once() {
+        let mut timing = Timing::default();
+        (1..=1_000).for_each(|ms| timing.record(Duration::from_millis(ms)));
+        timing.record(Duration::from_micros(3));
+        let distribution = timing.distribution_ms();
+        assert_eq!(distribution.count, 1_001);
+        let counts = distribution.buckets.iter().map(|bucket| bucket.count);
+        assert_eq!(counts.sum::<u64>(), 1_001, "{:?}", distribution.buckets);
+        assert!(distribution.buckets.is_sorted_by(|a, b| a.to < b.to));
+        assert_eq!(Timing::default().distribution_ms().buckets, []);
     }
 }

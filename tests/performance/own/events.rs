@@ -118,6 +118,7 @@ async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_
                 let name = format!("short_answers_event_latency_{name}_ms");
                 ctx.figure(&name, latency.percentile_ms(percentile), "ms");
             }
+            ctx.figure_of_times("short_answers_event_latency_ms", &latency);
             ctx.figure("generator_lateness_p99_ms", lateness.percentile_ms(99.0), "ms");
             assert!(held >= EVENTS_PER_SECOND, "{held:.0} events/s were held");
             assert!(

@@ -120,6 +120,7 @@ async fn at_a_rate(goal: &LatencyGoal) {
                     ctx.invalid(format!("{who} was {:.1} ms late at p99", lateness.percentile_ms(99.0)));
                 }
             }
+            ctx.figure_of_times(&format!("event_latency_ms{suffix}"), &latency);
             for (name, percentile) in [("p50", 50.0), ("p95", 95.0), ("p99", 99.0)] {
                 ctx.figure_against(
                     &format!("event_latency_{name}_ms{suffix}"),

@@ -14,6 +14,7 @@ const ROUNDS: u32 = 60;
 fn figures(ctx: &TestContext, name: &str, timing: &Timing) {
     ctx.figure(&format!("{name}_p50"), timing.percentile_ms(50.0), "ms");
     ctx.figure(&format!("{name}_p99"), timing.percentile_ms(99.0), "ms");
+    ctx.figure_of_times(name, timing);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
