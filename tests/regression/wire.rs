@@ -25,10 +25,10 @@ async fn events_carry_the_time_at_which_they_were_made() {
                 let entry = &recording.connections[0].entries[frame.index];
                 assert_eq!((entry.direction, entry.kind), (Direction::Received, FrameKind::Text));
                 assert_eq!(entry.bytes, frame.bytes);
+                let here = Timestamp::from(entry.wall);
                 assert!(
-                    (asked..=entry.wall).contains(&made),
-                    "made at {made}, asked at {asked}, here at {}",
-                    entry.wall
+                    (asked..=here).contains(&made),
+                    "made at {made}, asked at {asked}, here at {here}"
                 );
             }
         })

@@ -53,6 +53,7 @@ fn wanted() -> Result<BTreeMap<String, String>> {
         .into_iter()
         .map(|named| (named.name, named.schema));
     let report = [
+        ("recording", written::<kingsguard_report::recording::Line>()),
         ("summary", written::<kingsguard_report::Summary>()),
         ("test_record", written::<kingsguard_report::TestRecord>()),
     ];

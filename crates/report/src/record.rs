@@ -69,6 +69,15 @@ pub struct RecordedViolation {
     pub level: Level,
     /// What was expected and what came, in one sentence.
     pub message: String,
+    /// What the clause says.
+    #[serde(default)]
+    pub sentence: String,
+    /// What was expected.
+    #[serde(default)]
+    pub expected: String,
+    /// What came.
+    #[serde(default)]
+    pub came: String,
     /// The frames at fault: `connection/frame`, both counted from 0 in the recording.
     pub frames: Vec<String>,
 }

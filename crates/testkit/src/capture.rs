@@ -170,7 +170,7 @@ impl Tap {
 
     /// Appends one frame and says which one of its connection it is.
     pub fn append(&self, direction: Direction, kind: FrameKind, bytes: &[u8]) -> usize {
-        let wall = Timestamp::now();
+        let wall = Timestamp::now().as_datetime();
         self.with(|connection| {
             // Inside of the lock, so that times rise with places.
             let at_us = self.capture.began.elapsed().as_micros() as u64;

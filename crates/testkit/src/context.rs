@@ -204,6 +204,7 @@ impl Builder {
             judgement,
             checks: capture.checks(),
             never_happened: context.ledger.never_happened(),
+            beyond_frames: Vec::new(),
             sabotage_happened: context.sabotage.as_ref().map(Sabotage::happened),
             figures: std::mem::take(
                 context

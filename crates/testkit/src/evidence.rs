@@ -6,14 +6,31 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kingsguard_protocol::Timestamp;
-use kingsguard_report::{Figure, Level, TestOutcome, TestRecord};
+use kingsguard_report::recording::Found;
+use kingsguard_report::{Figure, Level, RecordedViolation, TestOutcome, TestRecord};
 
 use crate::case::Case;
 use crate::context::BodyFailure;
 use crate::deployment::Deployment;
 use crate::provider::processes::dump_database;
 use crate::recording::Recording;
-use crate::validate::Judgement;
+use crate::recording::credentials::Credentials;
+use crate::recording::excerpt;
+use crate::recording::stored::Stored;
+use crate::timeline;
+use crate::validate::{self, Judgement, Violation};
+
+/// The recording in a test's folder.
+const RECORDING: &str = "recording.jsonl";
+
+/// Its picture.
+const TIMELINE: &str = "timeline.svg";
+
+/// A test keeps its evidence though it held, where this is set: so recordings of good runs are made.
+const KEEP_VARIABLE: &str = "KINGSGUARD_KEEP_EVIDENCE";
+
+/// More violations are in the record; a failure message tells so many.
+const VIOLATIONS_TOLD: usize = 20;
 
 /// Where a test's logs go while it runs, and what explains it afterwards.
 #[derive(Debug)]
@@ -45,8 +62,44 @@ pub(crate) struct Finding<'a> {
     pub(crate) judgement: Judgement,
     pub(crate) checks: u64,
     pub(crate) never_happened: Vec<String>,
+    /// What broke a clause and stands in no frame.
+    pub(crate) beyond_frames: Vec<String>,
     pub(crate) sabotage_happened: Option<u64>,
     pub(crate) figures: Vec<Figure>,
+}
+
+impl Finding<'_> {
+    /// What a replay compares with.
+    fn found(&self) -> Found {
+        let credentials = Credentials::of(&self.recording.facts);
+        let from_frames = validate::judge(self.recording);
+        let mut violations: Vec<RecordedViolation> = from_frames.violations.iter().map(Violation::record).collect();
+        for violation in &mut violations {
+            for text in [&mut violation.message, &mut violation.expected, &mut violation.came] {
+                *text = credentials.hide(text);
+            }
+        }
+        let claims = self.body_failure.iter().map(ToString::to_string);
+        let claims = claims
+            .chain(self.beyond_frames.iter().cloned())
+            .chain(self.never_happened.iter().cloned());
+        Found {
+            clauses: self.case.clauses.iter().map(|clause| clause.id.to_owned()).collect(),
+            violations,
+            not_judged: self.judgement.recorded_not_judged(self.case.clauses),
+            claims: claims.map(|claim| credentials.hide(&claim)).collect(),
+            repeat: self.case.repeat_command(self.seed),
+        }
+    }
+}
+
+/// A violation with the frames at both ends of the broken rule.
+fn explained(violation: &Violation, recording: &Recording) -> String {
+    let mut text = violation.to_string();
+    for line in excerpt::short(recording, &excerpt::ends(recording, &violation.frames)) {
+        write!(text, "\n    {line}").expect("memory takes it");
+    }
+    text
 }
 
 impl Evidence {
@@ -75,20 +128,22 @@ impl Evidence {
         }
         let must = finding.judgement.recorded(Level::Must);
         let mut reasons: Vec<String> = finding.body_failure.iter().map(ToString::to_string).collect();
+        let gating = finding
+            .judgement
+            .violations
+            .iter()
+            .filter(|one| one.level == Level::Must);
         reasons.extend(
-            finding
-                .judgement
-                .violations
-                .iter()
-                .filter(|one| one.level == Level::Must)
-                .take(20)
-                .map(ToString::to_string),
+            gating
+                .take(VIOLATIONS_TOLD)
+                .map(|one| explained(one, finding.recording)),
         );
-        reasons.append(&mut finding.never_happened);
+        reasons.extend(finding.never_happened.iter().cloned());
         if finding.judgement.frames_judged == 0 && finding.checks == 0 {
             reasons.push("the test judged nothing: no frame was captured and no claim was checked".to_owned());
         }
-        let kept = if reasons.is_empty() || self.keep != Keep::Evidence {
+        let explains = !reasons.is_empty() && self.keep == Keep::Evidence;
+        let kept = if !explains && std::env::var_os(KEEP_VARIABLE).is_none() {
             self.clean_up(deployment, &mut troubles).await;
             None
         } else {
@@ -149,11 +204,17 @@ impl Evidence {
         for reason in &reasons {
             writeln!(text, "  {reason}").expect("memory takes it");
         }
+        if finding.body_failure.is_some() {
+            for clause in finding.case.clauses {
+                writeln!(text, "  {} says: {}", clause.id, clause.sentence).expect("memory takes it");
+            }
+        }
         if let Some(folder) = kept {
             writeln!(text, "  evidence: {folder}").expect("memory takes it");
+            writeln!(text, "  replay: cargo xtask replay {folder}/{RECORDING}").expect("memory takes it");
         }
         write!(text, "  repeat: {}", record.repeat).expect("memory takes it");
-        Some(text)
+        Some(Credentials::of(&finding.recording.facts).hide(&text))
     }
 
     /// AUTH-8: a credential in a log line is as bad as one in a frame.
@@ -170,10 +231,13 @@ impl Evidence {
                 .iter()
                 .any(|secret| secret.len() >= 8 && text.contains(secret.as_str()));
             if leaked {
-                let name = entry.file_name().to_string_lossy().into_owned();
+                let came = format!("{} holds one", entry.file_name().to_string_lossy());
                 finding
                     .judgement
-                    .blame("AUTH-8", "no credential in a log line", format!("{name} holds one"), []);
+                    .blame("AUTH-8", "no credential in a log line", &came, []);
+                finding
+                    .beyond_frames
+                    .push(format!("AUTH-8: no credential in a log line, but {came}"));
             }
         }
     }
@@ -193,12 +257,18 @@ impl Evidence {
 
     async fn keep(&self, finding: &Finding<'_>, deployment: Option<Deployment>) -> Result<()> {
         std::fs::create_dir_all(&self.folder).with_context(|| format!("making {}", self.folder.display()))?;
-        let path = self.folder.join("recording.jsonl");
+        let stored = Stored {
+            found: Some(finding.found()),
+            ..Stored::of(finding.recording.clone())
+        };
+        let path = self.folder.join(RECORDING);
         let file = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        finding
-            .recording
+        stored
             .write_to(std::io::BufWriter::new(file))
             .context("writing the recording")?;
+        let path = self.folder.join(TIMELINE);
+        let drawn = timeline::svg(&finding.recording.without_credentials(), &finding.judgement);
+        std::fs::write(&path, drawn).with_context(|| format!("writing {}", path.display()))?;
         let mut text = format!(
             "test: {}\nseed: {}\nrepeat: {}\nstarted: {}\n",
             finding.case.test,
@@ -222,6 +292,7 @@ impl Evidence {
         for (clause, reason) in &finding.judgement.not_judged {
             writeln!(text, "\n{clause} not judged: {reason}").expect("memory takes it");
         }
+        let text = Credentials::of(&finding.recording.facts).hide(&text);
         std::fs::write(self.folder.join("finding.txt"), text).context("writing the finding")
     }
 }

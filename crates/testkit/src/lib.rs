@@ -31,7 +31,7 @@
 //! - [`chaos`] lets services die and come back by a seed, and judges what all clients saw meanwhile.
 //! - [`SampleRecords`] makes usage records from a seed, with the rows at hand for an independent computation.
 //! - [`Timing`] analyses a recording's times.
-//! - [`validate::judge`] judges any [`Recording`], also one that was stored.
+//! - [`validate::judge`] judges any [`Recording`], also one that was stored; [`replay`] compares with what its test found.
 //!
 //! # What it deliberately does not do
 //!
@@ -55,6 +55,7 @@ pub mod monitor;
 pub mod provider;
 pub mod raw;
 pub mod recording;
+pub mod replay;
 pub mod run_view;
 pub mod sabotage;
 pub mod sample;
@@ -64,6 +65,7 @@ mod session;
 pub mod stack;
 pub mod steady;
 pub mod supervisor;
+pub mod timeline;
 pub mod timing;
 pub mod user;
 pub mod validate;

@@ -31,6 +31,14 @@ use crate::recording::Recording;
 pub use reading::Place;
 use reading::Reading;
 
+/// The clauses that a recording can show. What it shows nothing about, a test judges by claims of its own.
+pub const JUDGED: &[&str] = &[
+    "AUTH-3", "AUTH-6", "AUTH-8", "CON-1", "CON-2", "CON-3", "CON-4", "ERR-1", "EVT-1", "EVT-2", "EVT-3", "EVT-4",
+    "EVT-5", "EVT-6", "EVT-7", "EVT-8", "HSK-1", "HSK-2", "HSK-3", "HSK-4", "ISO-1", "LIM-1", "MSG-1", "MSG-2",
+    "MSG-3", "MSG-4", "ORD-1", "ORD-2", "ORD-3", "ORD-4", "ORD-5", "ORD-7", "SEC-2", "SEQ-1", "SEQ-2", "SEQ-3",
+    "SEQ-6", "TIM-1", "TIM-2", "TIM-4",
+];
+
 /// What a recording shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judgement {
@@ -124,11 +132,16 @@ impl Judgement {
 }
 
 impl Violation {
-    fn record(&self) -> RecordedViolation {
+    /// The violation as data.
+    #[must_use]
+    pub fn record(&self) -> RecordedViolation {
         RecordedViolation {
             clause: self.clause.id.to_owned(),
             level: self.level,
             message: format!("expected {}, but {}", self.expected, self.came),
+            sentence: self.clause.sentence.to_owned(),
+            expected: self.expected.clone(),
+            came: self.came.clone(),
             frames: self.frames.iter().map(ToString::to_string).collect(),
         }
     }

@@ -257,7 +257,7 @@ mod tests {
     fn entry(at_us: u64, direction: Direction, text: &str) -> Entry {
         Entry {
             at_us,
-            wall: kingsguard_protocol::Timestamp::now(),
+            wall: chrono::Utc::now(),
             direction,
             kind: FrameKind::Text,
             bytes: text.as_bytes().to_vec(),

@@ -2,6 +2,7 @@
 
 use super::Judgement;
 use super::reading::Reading;
+use crate::recording::credentials::CREDENTIAL_BYTES_MIN;
 
 /// Texts that only a backend's inside says.
 const INSIDE: [&str; 10] = [
@@ -23,7 +24,7 @@ pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
         .secrets
         .iter()
         .map(String::as_str)
-        .filter(|secret| secret.len() >= OWN_BYTES_MIN)
+        .filter(|secret| secret.len() >= CREDENTIAL_BYTES_MIN)
         .collect();
     let inside: Vec<&str> = INSIDE
         .into_iter()
@@ -59,6 +60,3 @@ pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
         }
     }
 }
-
-/// Shorter texts could be anything.
-const OWN_BYTES_MIN: usize = 8;

@@ -78,7 +78,7 @@ impl<'a> Reading<'a> {
                         },
                     })
                     .collect(),
-                until_us: connection.open_until(recording),
+                until_us: recording.open_until(connection),
             })
             .collect();
         Self { recording, connections }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use pretty_assertions::assert_eq;
 
 use super::{Judgement, judge};
+use crate::clause::Clause;
 use crate::recording::Recording;
 
 /// Judges a recording that nothing is wrong with.
@@ -25,4 +26,26 @@ fn assert_red(recording: &Recording, clause: &'static str) {
     let judgement = judge(recording);
     let said: Vec<String> = judgement.violations.iter().map(ToString::to_string).collect();
     assert_eq!(judgement.broken(), BTreeSet::from([clause]), "{said:#?}");
+}
+
+#[test]
+fn the_clauses_that_recordings_show_are_those_that_the_validators_name() {
+    let sources = [
+        include_str!("connection.rs"),
+        include_str!("disclosure.rs"),
+        include_str!("errors.rs"),
+        include_str!("events.rs"),
+        include_str!("handshake.rs"),
+        include_str!("isolation.rs"),
+        include_str!("limits.rs"),
+        include_str!("log.rs"),
+        include_str!("order.rs"),
+        include_str!("sequence.rs"),
+        include_str!("timing.rs"),
+    ];
+    let words = sources.iter().flat_map(|source| source.split('"'));
+    let named: BTreeSet<&str> = words
+        .filter_map(|word| Clause::find(word).map(|clause| clause.id))
+        .collect();
+    assert_eq!(named, super::JUDGED.iter().copied().collect());
 }

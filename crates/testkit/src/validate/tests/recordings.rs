@@ -73,7 +73,9 @@ impl Script {
     }
 
     fn append(&mut self, direction: Direction, kind: FrameKind, bytes: Vec<u8>) -> &mut Self {
-        let wall = Timestamp::from_unix_ms(BEGAN_MS + self.now_ms as i64).expect("in range");
+        let wall = Timestamp::from_unix_ms(BEGAN_MS + self.now_ms as i64)
+            .expect("in range")
+            .as_datetime();
         let entry = Entry {
             at_us: self.now_ms * 1_000,
             wall,
