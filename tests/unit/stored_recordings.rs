@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 kingsguard_testkit::covers!("KIT-6", "KIT-4");
 
 /// One user brings records, asks one question, reads the answer and leaves.
-const QUESTION_AND_ANSWER: &str = include_str!("recordings/question_and_answer.jsonl");
+const QUESTION_AND_ANSWER: &str = include_str!("../fixtures/recordings/version_1/question_and_answer.jsonl");
 
 fn recorded() -> Recording {
     Recording::read_from(QUESTION_AND_ANSWER.as_bytes()).expect("the recording is as the kit writes it")

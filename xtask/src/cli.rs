@@ -56,6 +56,8 @@ pub enum Command {
         #[command(subcommand)]
         action: ReportAction,
     },
+    /// Judge stored recordings again, offline; draw them; offer one as a stand-in target
+    Replay(ReplayArgs),
     /// Checks that need no test run
     Tidy {
         /// Write the generated parts instead of comparing them
@@ -250,6 +252,26 @@ pub enum ReportAction {
         #[arg(value_name = "RUN_DIR")]
         run: Option<PathBuf>,
     },
+}
+
+/// What `cargo xtask replay` is told.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// Recordings, such as a failed test's recording.jsonl
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Draw each one, as HTML or SVG by the name's end; beside the file where no name is given
+    #[arg(long, value_name = "OUT.html|OUT.svg")]
+    pub timeline: Option<Option<PathBuf>>,
+    /// Offer the recording as a stand-in target on loopback until Ctrl-C, and judge nothing
+    #[arg(long, conflicts_with = "timeline")]
+    pub serve: bool,
+    /// Port of the stand-in; a free one by default
+    #[arg(long, default_value_t = 0, requires = "serve")]
+    pub port: u16,
+    /// How many times faster than recorded the stand-in answers
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0, requires = "serve")]
+    pub speed: f64,
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod progress;
 mod provision;
 mod readme;
 mod report;
+mod replay;
 mod results;
 mod revision;
 mod sabotage;
@@ -106,6 +107,7 @@ fn run(arguments: &[String]) -> Result<Exit> {
             action: ReportAction::Html { run },
         } => report::again(&workspace, run.as_deref()),
         Command::Sabotage(args) => sabotage::run(&workspace, &args),
+        Command::Replay(args) => replay::run(&workspace, &args),
         Command::Tidy { write } => {
             if write {
                 settings::run(&workspace, true)?;

@@ -63,6 +63,7 @@ pub mod schedule;
 pub mod serve;
 mod session;
 pub mod stack;
+pub mod stand_in;
 pub mod steady;
 pub mod supervisor;
 pub mod timeline;

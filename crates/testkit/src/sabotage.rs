@@ -16,8 +16,8 @@
 //! Every test of a process is run behind one where `KINGSGUARD_SABOTAGE_RULES` holds a list of rules as JSON; its record then
 //! says how often each rule really did something.
 
-mod http;
-mod proxy;
+pub(crate) mod http;
+pub(crate) mod proxy;
 mod tamper;
 
 use std::sync::Arc;

@@ -1,18 +1,18 @@
 //! The head of an HTTP/1.1 message, as lines that can be changed.
 
 /// A longer head is not read as HTTP.
-pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Start line and header lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     start: String,
     lines: Vec<(String, String)>,
 }
 
 impl Head {
     /// The head at the start of `bytes` and how long it is; `None` where it is not whole, or is no HTTP.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let text = std::str::from_utf8(&bytes[..end]).ok()?;
         let mut lines = text.split("\r\n");
@@ -28,7 +28,7 @@ impl Head {
         Some((Self { start, lines }, end + 4))
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{}\r\n", self.start);
         for (name, value) in &self.lines {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -37,20 +37,20 @@ impl Head {
         text.into_bytes()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.lines.iter().find(|(line, _)| line.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
     /// Whether there was such a line.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
+    pub(crate) fn remove(&mut self, name: &str) -> bool {
         let before = self.lines.len();
         self.lines.retain(|(line, _)| !line.eq_ignore_ascii_case(name));
         self.lines.len() < before
     }
 
     /// Whether something changed.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> bool {
         if self.get(name) == Some(value) {
             return false;
         }
@@ -60,11 +60,11 @@ impl Head {
     }
 
     /// Path and query of a request.
-    pub(super) fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         self.start.split(' ').nth(1).unwrap_or_default().to_owned()
     }
 
-    pub(super) fn replace_in_target(&mut self, from: &str, to: &str) -> bool {
+    pub(crate) fn replace_in_target(&mut self, from: &str, to: &str) -> bool {
         let target = self.target();
         if !target.contains(from) {
             return false;
@@ -73,7 +73,7 @@ impl Head {
         true
     }
 
-    pub(super) fn without_query(&mut self) {
+    pub(crate) fn without_query(&mut self) {
         let target = self.target();
         if let Some((path, _)) = target.split_once('?') {
             self.start = self.start.replacen(&target, path, 1);
@@ -81,23 +81,23 @@ impl Head {
     }
 
     /// The status of an answer.
-    pub(super) fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         self.start.split(' ').nth(1)?.parse().ok()
     }
 
-    pub(super) fn set_status(&mut self, status: u16) -> bool {
+    pub(crate) fn set_status(&mut self, status: u16) -> bool {
         let changed = self.status() != Some(status);
         self.start = format!("HTTP/1.1 {status} Changed");
         changed
     }
 
-    pub(super) fn asks_for_websocket(&self) -> bool {
+    pub(crate) fn asks_for_websocket(&self) -> bool {
         self.get("upgrade")
             .is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
     }
 
     /// Bytes of the body, where the head says it.
-    pub(super) fn content_length(&self) -> Option<usize> {
+    pub(crate) fn content_length(&self) -> Option<usize> {
         self.get("content-length")?.parse().ok()
     }
 }

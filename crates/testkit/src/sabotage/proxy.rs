@@ -75,7 +75,7 @@ async fn accept(listener: TcpListener, upstream: String, state: Arc<State>) {
 }
 
 /// Reads a head of HTTP; what is none comes back as bytes.
-async fn read_head(source: &mut TcpStream) -> io::Result<Result<(Head, Vec<u8>), Vec<u8>>> {
+pub(crate) async fn read_head(source: &mut TcpStream) -> io::Result<Result<(Head, Vec<u8>), Vec<u8>>> {
     let mut bytes = Vec::new();
     loop {
         if let Some((head, length)) = Head::parse(&bytes) {
