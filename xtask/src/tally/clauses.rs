@@ -133,6 +133,9 @@ mod tests {
             clause: clause.to_owned(),
             level,
             message: format!("{clause} broke"),
+            sentence: String::new(),
+            expected: String::new(),
+            came: String::new(),
             frames: Vec::new(),
         }
     }
