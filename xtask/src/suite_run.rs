@@ -472,7 +472,7 @@ impl SuiteRun<'_> {
             set(&name, value);
         }
         set("KINGSGUARD_SUITE_RUN", self.name.clone());
-        set("KINGSGUARD_REVISION", revision::of(self.workspace));
+        set("KINGSGUARD_REVISION", crate::revision::of(self.workspace));
         set("KINGSGUARD_SEED", (self.seed + u64::from(round)).to_string());
         set("KINGSGUARD_SERVICES", self.args.services.word().to_owned());
         let evidence = self.workspace.target.join("evidence").join(&self.name);
