@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use kingsguard_report::{Change, ClauseVerdict, Level, Summary};
+use kingsguard_report::{Change, ClauseSummary, ClauseVerdict, Level, Summary};
 
 use crate::exit::Exit;
 use crate::workspace::Workspace;
 
 /// Slowest tests that the console names; the file has more.
 const SLOWEST_SHOWN: usize = 5;
+
+/// Clauses that were not run and that the console names.
+const NOT_RUN_SHOWN: usize = 10;
 
 /// Changes since the baseline that the console names, and from which ratio on; the page has all.
 const CHANGES_SHOWN: usize = 5;
@@ -45,6 +48,13 @@ pub fn print(workspace: &Workspace, summary: &Summary, folder: &Path) {
         .filter(|one| one.not_judged > 0 && one.failed == 0);
     for clause in not_judged {
         println!("NOT JUDGED {}: {}", clause.clause, clause.reasons.join("; "));
+    }
+    let not_run: Vec<_> = of_verdict(summary, ClauseVerdict::NotRun).collect();
+    // Where most of the contract was not asked for, the count below says it.
+    if not_run.len() <= NOT_RUN_SHOWN {
+        for clause in not_run {
+            println!("NOT RUN {}: {}", clause.clause, clause.reasons.join("; "));
+        }
     }
     for flaky in &summary.flaky {
         println!("FLAKY {}: failed in {} of {}", flaky.test, flaky.failed, flaky.of);
@@ -143,15 +153,13 @@ fn comparison(summary: &Summary) {
     }
 }
 
+fn of_verdict(summary: &Summary, verdict: ClauseVerdict) -> impl Iterator<Item = &ClauseSummary> {
+    summary.clauses.iter().filter(move |clause| clause.verdict == verdict)
+}
+
 /// What became of the contract, in one line.
 fn clauses(summary: &Summary) -> String {
-    let count = |verdict| {
-        summary
-            .clauses
-            .iter()
-            .filter(|clause| clause.verdict == verdict)
-            .count()
-    };
+    let count = |verdict| of_verdict(summary, verdict).count();
     let of_each = ClauseVerdict::ALL.map(|verdict| (verdict, count(verdict)));
     let judged = of_each
         .iter()

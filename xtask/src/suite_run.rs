@@ -1,6 +1,7 @@
 //! `cargo xtask test`: build → services → categories in order → verdict → report → services down.
 
 mod conclusion;
+mod not_run;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -20,6 +20,7 @@ use crate::readme::{Part, with_parts};
 use crate::workspace::Workspace;
 
 pub use inventory::Inventory;
+pub use ledger::{Covered, annotations};
 use rust_source::RustSource;
 
 /// A longer file is asking to be two.

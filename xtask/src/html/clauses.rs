@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use kingsguard_report::clause::{CLAUSES, Clause};
-use kingsguard_report::{ClauseSummary, Level, Summary, TestSummary};
+use kingsguard_report::{ClauseSummary, Level, Outcome, Summary, TestSummary};
 use maud::{Markup, html};
 
-use super::text::{of_clause, of_outcome, plain, sentence, test_name};
+use super::text::{of_clause, of_outcome, plain, sentence, test_label};
 use super::top::legend;
 
 /// What the letters of an id stand for.
@@ -43,7 +43,9 @@ pub fn section(summary: &Summary) -> Markup {
         }
     }
     let mut tests: BTreeMap<&str, Vec<&TestSummary>> = BTreeMap::new();
-    for test in &summary.tests {
+    let mut by_worry: Vec<&TestSummary> = summary.tests.iter().collect();
+    by_worry.sort_by_key(|test| test.outcome == Outcome::Passed);
+    for test in by_worry {
         for clause in &test.clauses {
             tests.entry(clause).or_default().push(test);
         }
@@ -100,13 +102,12 @@ fn details(clause: &Clause, found: &ClauseSummary, tests: &[&TestSummary]) -> Ma
             p.dim {
                 (found.passed) " found it kept · " (found.failed) " found it broken · " (found.not_judged) " could not judge it"
             }
-            @if found.verdict == kingsguard_report::ClauseVerdict::NotRun { p { "No executed test is about it." } }
             @for reason in &found.reasons { pre { (reason) } }
             @if !tests.is_empty() {
                 ul.tests {
                     @for test in tests.iter().take(TESTS_SHOWN) {
                         @let sign = of_outcome(test.outcome);
-                        li { span.mark.(sign.class) { (sign.glyph) } (test_name(&test.test)) }
+                        li { span.mark.(sign.class) { (sign.glyph) } (test_label(&test.test)) }
                     }
                     @if tests.len() > TESTS_SHOWN { li.dim { "and " (tests.len() - TESTS_SHOWN) " more" } }
                 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::charts::bar;
 use super::figures::ratio;
-use super::text::{duration, test_name};
+use super::text::{duration, test_label};
 
 pub fn section(summary: &Summary) -> Markup {
     let Some(comparison) = &summary.comparison else {
@@ -28,7 +28,7 @@ pub fn section(summary: &Summary) -> Markup {
             div.bars.compared {
                 @for change in changes {
                     div {
-                        span.label { (test_name(&change.name)) }
+                        span.label { (test_label(&change.name)) }
                         span.pair { (bar(change.before, largest, "before")) (bar(change.now, largest, "now")) }
                         span.n { (ms(change.before)) " → " (ms(change.now)) }
                         span.n.(class(change)) { (ratio(change)) }

@@ -5,11 +5,14 @@ use kingsguard_report::{Failure, Level, Outcome, Summary, Violation};
 use maud::{Markup, html};
 
 use super::Page;
-use super::text::{of_outcome, sentence, test_name};
+use super::text::{of_outcome, sentence, test_label};
 use super::timeline::timeline;
 
 /// Failures that are shown whole; more are counted, and `summary.json` has all.
 const FAILURES_SHOWN: usize = 60;
+
+/// Of these, timelines that stand in the page; the others lie with their evidence.
+const TIMELINES_SHOWN: usize = 12;
 
 pub fn section(page: &Page<'_>, summary: &Summary) -> Markup {
     let failed = |violation: &&Violation| summary.failures.iter().any(|failure| failure.test == violation.test);
@@ -18,7 +21,9 @@ pub fn section(page: &Page<'_>, summary: &Summary) -> Markup {
         @if !summary.failures.is_empty() {
             section {
                 h2 { "What failed" }
-                @for failure in summary.failures.iter().take(FAILURES_SHOWN) { (one(page, summary, failure)) }
+                @for (place, failure) in summary.failures.iter().take(FAILURES_SHOWN).enumerate() {
+                    (one(page, summary, failure, place < TIMELINES_SHOWN))
+                }
                 @if summary.failures.len() > FAILURES_SHOWN {
                     p.dim { "and " (summary.failures.len() - FAILURES_SHOWN) " more, in summary.json" }
                 }
@@ -33,7 +38,7 @@ pub fn section(page: &Page<'_>, summary: &Summary) -> Markup {
     }
 }
 
-fn one(page: &Page<'_>, summary: &Summary, failure: &Failure) -> Markup {
+fn one(page: &Page<'_>, summary: &Summary, failure: &Failure, is_drawn: bool) -> Markup {
     let test = summary.tests.iter().find(|test| test.test == failure.test);
     let sign = of_outcome(test.map_or(Outcome::Failed, |test| test.outcome));
     let broken = summary
@@ -43,7 +48,7 @@ fn one(page: &Page<'_>, summary: &Summary, failure: &Failure) -> Markup {
     html! {
         article.failure.(sign.class) {
             h3 {
-                span.mark.(sign.class) { (sign.glyph) } (test_name(&failure.test))
+                span.mark.(sign.class) { (sign.glyph) } (test_label(&failure.test))
                 @if let Some(test) = test.filter(|test| test.passed > 0) {
                     " " span.chip.warned { "flaky: failed in " (test.failed) " of " (test.failed + test.passed) }
                 }
@@ -54,7 +59,7 @@ fn one(page: &Page<'_>, summary: &Summary, failure: &Failure) -> Markup {
                 div { dt { "again" } dd { code.again { (failure.repeat) } } }
                 @if !failure.evidence.is_empty() { div { dt { "evidence" } dd { (page.link(&failure.evidence)) } } }
             }
-            (timeline(page, failure))
+            @if is_drawn { (timeline(page, failure)) }
         }
     }
 }

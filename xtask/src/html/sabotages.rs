@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kingsguard_report::Summary;
 use maud::{Markup, html};
 
-use super::text::duration;
+use super::text::{duration, test_label};
 use crate::sabotage::matrix::{Matrix, Row};
 
 /// Tests that a row names; more are counted.
@@ -61,7 +61,7 @@ fn line<'c>(row: &Row, columns: impl Iterator<Item = &'c str>) -> Markup {
                 td.dot { @if by > 0 { span.mark.(class) title=(format!("{by} tests of {name}")) { (by) } } }
             }
             td.by {
-                @for test in row.by.iter().take(TESTS_SHOWN) { code { (test) } }
+                @for test in row.by.iter().take(TESTS_SHOWN) { span { (test_label(test)) } }
                 @if row.by.len() > TESTS_SHOWN { span.dim { "and " (row.by.len() - TESTS_SHOWN) " more" } }
             }
         }

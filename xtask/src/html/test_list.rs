@@ -4,7 +4,7 @@ use kingsguard_report::{Outcome, Summary, TestSummary};
 use maud::{Markup, html};
 
 use super::charts::bar;
-use super::text::{duration, of_outcome, test_name};
+use super::text::{duration, of_outcome, test_label};
 
 /// Tests of a category that are listed; more are counted, and `summary.json` has all.
 const TESTS_SHOWN: usize = 3_000;
@@ -18,7 +18,7 @@ pub fn slowest(summary: &Summary) -> Markup {
                 div.bars {
                     @for slow in &summary.slowest {
                         div {
-                            span.label { (test_name(&slow.test)) }
+                            span.label { (test_label(&slow.test)) }
                             (bar(slow.duration_ms as f64, largest, "now"))
                             span.n { (duration(slow.duration_ms)) }
                         }
@@ -70,13 +70,12 @@ fn worry(test: &TestSummary) -> (u8, std::cmp::Reverse<u64>) {
 
 fn row(test: &TestSummary) -> Markup {
     let sign = of_outcome(test.outcome);
-    let name = test.test.split_once(' ').map_or(test.test.as_str(), |(_, name)| name);
     let times = test.passed + test.failed + test.invalid;
     html! {
         tr {
             td { span.mark.(sign.class) title=(test.outcome.word()) { (sign.glyph) } }
             td {
-                (name)
+                (test_label(&test.test))
                 @if test.outcome != Outcome::Passed {
                     small.dim { " " (test.outcome.word()) @if let Some(reason) = &test.reason { ": " (reason) } }
                 }

@@ -40,6 +40,19 @@ pub fn test_name(test: &str) -> &str {
     test.strip_prefix("kingsguard-tests::").unwrap_or(test)
 }
 
+/// The same as a page shows it: lines break where words end.
+pub fn test_label(test: &str) -> Markup {
+    let name = test_name(test);
+    let (binary, path) = name.split_once(' ').unwrap_or(("", name));
+    html! {
+        @if !binary.is_empty() { span.dim { (binary) } " " }
+        @for (place, part) in path.split("::").enumerate() {
+            @if place > 0 { "::" wbr; }
+            @for (place, word) in part.split('_').enumerate() { @if place > 0 { "_" wbr; } (word) }
+        }
+    }
+}
+
 /// Class and sign of a verdict: no meaning is in a colour alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Sign {

@@ -32,8 +32,10 @@ pub fn timeline(page: &Page<'_>, failure: &Failure) -> Markup {
             summary { "Timeline" }
             p { (page.link(&path.display().to_string())) }
             @match picture {
-                Some(bytes) => img alt="what each connection sent and received, in time"
-                    src=(format!("data:image/svg+xml;base64,{}", STANDARD.encode(bytes)));,
+                Some(bytes) => div.picture tabindex="0" {
+                    img alt="what each connection sent and received, in time"
+                        src=(format!("data:image/svg+xml;base64,{}", STANDARD.encode(bytes)));
+                },
                 None => p.dim { "It is too large to stand in this page." },
             }
         }

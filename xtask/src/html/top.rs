@@ -25,7 +25,7 @@ pub fn header(summary: &Summary, matrix: Option<&Matrix>) -> Markup {
                     @for line in &summary.over_budget { li { span.chip.warned { "over budget" } " " (line) } }
                     @for flaky in &summary.flaky {
                         li {
-                            span.chip.warned { "flaky" } " " (super::text::test_name(&flaky.test)) ": failed in "
+                            span.chip.warned { "flaky" } " " (super::text::test_label(&flaky.test)) ": failed in "
                             (flaky.failed) " of " (flaky.of) " (" (format!("{:.1}", flaky.rate * 100.0)) " %)"
                         }
                     }

@@ -58,7 +58,7 @@ const fn with_value(spellings: &'static [&'static str], answer: Answer) -> Old {
 }
 
 const ONE_REPORT: &str = "target/reports/latest/summary.json is always written, whole, by docs/schema/summary.json";
-const SHARDS: &str = "--shard K/N for each of N machines";
+const SHARDS: &str = "--shard K/N for each of N machines, then cargo xtask report merge";
 const COVERAGE: &str = "cargo llvm-cov nextest";
 const NO_BROWSER: &str = "cargo xtask test e2e; no browser is driven yet";
 const LAYERS: &str = "cargo xtask test quick, integration, e2e or nightly";
@@ -233,7 +233,7 @@ pub const GROUPS: &[Group] = &[
             flag(&["--json-output"], Always(ONE_REPORT)),
             flag(
                 &["--html-output"],
-                Instead("target/reports/latest/junit.xml in a viewer of JUnit; there is no page yet"),
+                Always("target/reports/latest/index.html is always written, one page that needs nothing else"),
             ),
             with_value(&["--json-verbosity"], Always(ONE_REPORT)),
             with_value(&["--json-size-limit"], Always(ONE_REPORT)),

@@ -4,11 +4,11 @@ use anyhow::Result;
 use kingsguard_report::Summary;
 use kingsguard_report::summary::SUMMARY_VERSION;
 
-use super::SuiteRun;
+use super::{SuiteRun, not_run};
 use crate::exit::Exit;
 use crate::tally::{self, milliseconds};
 use crate::verdict::{Answer, judge};
-use crate::{console, machine, report, revision, signals};
+use crate::{console, machine, report, revision, signals, tidy};
 
 impl SuiteRun<'_> {
     pub(super) fn conclude(mut self) -> Result<Exit> {
@@ -21,6 +21,7 @@ impl SuiteRun<'_> {
         self.refuse_empty_wish();
         let answer = judge(&self.facts);
         let mut summary = self.summary(&answer);
+        not_run::explain(&mut summary, &tidy::annotations(self.workspace)?);
         report::compare(self.workspace, &mut summary, self.baseline.take(), &self.history);
         report::write(self.workspace, &self.folder, &summary, &mut self.junit)?;
         report::publish(self.workspace, &summary, &mut self.history)?;

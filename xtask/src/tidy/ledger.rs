@@ -93,6 +93,19 @@ pub fn check(workspace: &Workspace, sources: &[RustSource], write: bool, faults:
     Ok(covered)
 }
 
+/// Which tests are about what, as they are annotated.
+pub fn annotations(workspace: &Workspace) -> Result<Covered> {
+    let (mut covered, mut faults) = (Covered::new(), Faults::new());
+    for source in super::rust_sources(workspace)?
+        .iter()
+        .filter(|source| holds_tests_of_ours(&source.path))
+    {
+        // What is wrong with an annotation is for `tidy` to tell.
+        collect(source, &mut covered, &mut faults);
+    }
+    Ok(covered)
+}
+
 /// The macros' own crates show them in examples, which cover nothing.
 fn holds_tests_of_ours(path: &Path) -> bool {
     !["crates/report/src/row.rs", "crates/testkit/src/case.rs"].contains(&path.to_str().unwrap_or_default())
