@@ -24,7 +24,7 @@ use crate::nextest::{build_command, sabotaged_build_command};
 use crate::stack::{self, Stack};
 use crate::tally::milliseconds;
 use crate::workspace::Workspace;
-use crate::{report, revision};
+use crate::{html, report, revision};
 
 /// Sabotages that run at once, unless `--jobs` says otherwise; most of a test is waiting.
 const JOBS: usize = 3;
@@ -319,6 +319,7 @@ fn print(matrix: &Matrix, path: &Path, workspace: &Workspace, began: Instant) {
     }
     let proved = matrix.sabotages.iter().filter(|row| row.is_proof()).count();
     println!("\nreport {}", workspace.shown(path));
+    println!("page   {}", workspace.shown(&path.with_file_name(html::FILE)));
     println!(
         "{proved} of {} sabotages caught by the clause they break, {:.0} s",
         matrix.sabotages.len(),

@@ -9,7 +9,6 @@ use maud::{Markup, html};
 use super::text::{of_clause, of_outcome, plain, sentence, test_label};
 use super::top::legend;
 
-/// What the letters of an id stand for.
 const FAMILIES: &[(&str, &str)] = &[
     ("CON", "connection"),
     ("AUTH", "credentials"),
@@ -72,7 +71,8 @@ pub fn section(summary: &Summary) -> Markup {
     }
 }
 
-fn meaning(family: &str) -> &'static str {
+/// What the letters of a clause's id stand for.
+pub fn meaning(family: &str) -> &'static str {
     let known = FAMILIES.iter().find(|(id, _)| *id == family);
     known.map_or("", |(_, meaning)| meaning)
 }

@@ -43,7 +43,10 @@ pub fn test_name(test: &str) -> &str {
 /// The same as a page shows it: lines break where words end.
 pub fn test_label(test: &str) -> Markup {
     let name = test_name(test);
-    let (binary, path) = name.split_once(' ').unwrap_or(("", name));
+    let (binary, path) = match name.split_once(' ') {
+        Some((binary, path)) if path.contains("::") => (binary, path),
+        Some(_) | None => ("", name),
+    };
     html! {
         @if !binary.is_empty() { span.dim { (binary) } " " }
         @for (place, part) in path.split("::").enumerate() {
