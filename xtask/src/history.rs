@@ -127,6 +127,10 @@ impl History {
 
     fn write(&mut self, summary: &Summary) -> rusqlite::Result<()> {
         let transaction = self.0.transaction()?;
+        for part in &summary.merged_from {
+            // Its tests are in the whole, and would count twice.
+            transaction.execute("DELETE FROM runs WHERE suite_run = ?1", [part])?;
+        }
         let sum =
             |count: fn(&kingsguard_report::CategorySummary) -> u32| summary.categories.iter().map(count).sum::<u32>();
         transaction.execute(
@@ -348,6 +352,25 @@ mod tests {
             })
             .expect("readable");
         assert_eq!(orphans, 0);
+    }
+
+    #[test]
+    fn a_merged_run_stands_instead_of_its_shards() {
+        let (_folder, mut history) = history();
+        for name in ["shard 1", "shard 2", "another run"] {
+            history.add(&suite_run(name, Verdict::Passed)).expect("it is written");
+        }
+        let mut merged = suite_run("merged", Verdict::Passed);
+        merged.merged_from = vec![
+            "shard 1".to_owned(),
+            "shard 2".to_owned(),
+            "of another machine".to_owned(),
+        ];
+        history.add(&merged).expect("it is written");
+        let runs = history.runs(10).expect("readable");
+        let names: Vec<&str> = runs.iter().map(|run| run.suite_run.as_str()).collect();
+        assert_eq!(names, ["merged", "another run"]);
+        assert_eq!(history.tests("wire::one", 10).expect("readable").len(), 2);
     }
 
     #[test]

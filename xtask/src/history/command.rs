@@ -141,7 +141,7 @@ fn median(runs: &[&TestRun]) -> u64 {
 
 fn print_runs(told: &Told) {
     println!(
-        "{:<22} {:<12} {:>8} {:>7} {:>7}  selection",
+        "{:<28} {:<12} {:>8} {:>7} {:>7}  selection",
         "run", "verdict", "time", "passed", "failed"
     );
     for run in &told.runs {
@@ -152,7 +152,7 @@ fn print_runs(told: &Told) {
             .map(|reason| format!("  ({reason})"))
             .unwrap_or_default();
         println!(
-            "{:<22} {:<12} {seconds:>6.1} s {:>7} {:>7}  {}{why}",
+            "{:<28} {:<12} {seconds:>6.1} s {:>7} {:>7}  {}{why}",
             run.suite_run, run.verdict, run.passed, run.failed, run.selection
         );
     }
@@ -174,7 +174,7 @@ fn print_tests(told: &Told) {
         };
         let seconds = run.duration_ms as f64 / 1000.0;
         let revision = run.revision.get(..10).unwrap_or(&run.revision);
-        println!("  {:<22} {word:<16} {seconds:>7.2} s  {revision}", run.suite_run);
+        println!("  {:<28} {word:<16} {seconds:>7.2} s  {revision}", run.suite_run);
     }
     print_trends(told);
 }
