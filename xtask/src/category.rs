@@ -254,6 +254,39 @@ pub const SELECTIONS: &[Selection] = &[
         chaos_seeds: CHAOS_SEEDS,
     },
     Selection {
+        name: "gate",
+        summary: "the same with every MUST clause judged, the slow ones too: what `cargo xtask gate` runs",
+        categories: &["unit", "integration", "e2e", "regression", "stress", "performance"],
+        // Of the load only what alone judges a MUST clause: SEQ-7, TIM-5, TIM-3.
+        only: Some(
+            "(all() - binary_id(kingsguard-tests::stress) - binary_id(kingsguard-tests::performance)) \
+             + test(=own::slow_reader::a_slow_reader_is_closed_delays_nobody_and_gets_everything_by_resume) \
+             + test(=own::bad_links::after_each_of_ten_partitions_the_connection_is_resumed_within_three_seconds) \
+             + test(=own::events::a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_ms_at_p99)",
+        ),
+        goal: Duration::from_secs(120),
+        budget: Duration::from_secs(900),
+        repeat: 1,
+        chaos_seeds: CHAOS_SEEDS,
+    },
+    Selection {
+        name: "watch",
+        summary: "is a running system well? light checks over the wire: what `cargo xtask watch` runs",
+        categories: &["integration", "e2e"],
+        only: Some(
+            "test(=wire::golden_path::golden_path_a_new_user_brings_records_asks_and_receives_the_five_events_in_order) \
+             + test(=wire::recovery::a_run_outlives_its_connection_and_its_end_is_found_by_resume_and_in_the_history) \
+             + test(=wire::recovery::two_connections_of_one_user_see_the_same_bytes) \
+             + test(=wire::isolation::a_foreign_thread_and_one_that_never_was_are_refused_alike_everywhere) \
+             + test(=wire::stopping::a_stopped_run_says_so_closes_its_tools_and_ends_cancelled) \
+             + test(=wire::timing::messages_are_accepted_within_half_a_second_and_begun_within_one)",
+        ),
+        goal: Duration::from_secs(10),
+        budget: Duration::from_secs(120),
+        repeat: 1,
+        chaos_seeds: CHAOS_SEEDS,
+    },
+    Selection {
         name: "nightly",
         summary: "does it hold three times over, with three seeds, and through 2,100 seeds of chaos?",
         categories: &[

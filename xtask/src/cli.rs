@@ -58,6 +58,10 @@ pub enum Command {
     },
     /// Judge stored recordings again, offline; draw them; offer one as a stand-in target
     Replay(ReplayArgs),
+    /// May this be deployed? GO, NO-GO or UNKNOWN, with reasons and the signs on which to take it back
+    Gate(GateArgs),
+    /// Light checks at an interval against a running system; the answer as Prometheus metrics and JSON
+    Watch(WatchArgs),
     /// Checks that need no test run
     Tidy {
         /// Write the generated parts instead of comparing them
@@ -272,6 +276,69 @@ pub struct ReplayArgs {
     /// How many times faster than recorded the stand-in answers
     #[arg(long, value_name = "TIMES", default_value_t = 1.0, requires = "serve")]
     pub speed: f64,
+}
+
+/// Which backend a question is about.
+#[derive(Debug, Args)]
+pub struct Subject {
+    /// A running backend instead of our own
+    #[arg(long, value_name = "URL")]
+    pub target: Option<String>,
+    /// Settings from environments/NAME.env
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Say that --env production is meant
+    #[arg(long)]
+    pub yes_production: bool,
+    /// Where Postgres and Redis come from
+    #[arg(long, value_enum, default_value_t = Services::Auto)]
+    pub services: Services,
+}
+
+impl Subject {
+    /// What `cargo xtask test SELECTION` would be told.
+    pub fn test(&self, selection: &str) -> TestArgs {
+        let parsed = Cli::try_parse_from(["cargo xtask", "test", selection]);
+        let Ok(Cli {
+            command: Command::Test(args),
+        }) = parsed
+        else {
+            unreachable!("a test of a selection is well-formed")
+        };
+        TestArgs {
+            target: self.target.clone(),
+            env: self.env.clone(),
+            yes_production: self.yes_production,
+            services: self.services,
+            ..*args
+        }
+    }
+}
+
+/// What `cargo xtask gate` is told.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    #[command(flatten)]
+    pub subject: Subject,
+    /// A suite run of the same release that judged what this one cannot: its folder or summary.json
+    #[arg(long, value_name = "RUN")]
+    pub with: Vec<PathBuf>,
+}
+
+/// What `cargo xtask watch` is told.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub subject: Subject,
+    /// Seconds from the beginning of a check to that of the next one
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub every: u64,
+    /// Where metrics and status are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    pub listen: String,
+    /// End after so many checks, with the last answer
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: Option<u64>,
 }
 
 #[cfg(test)]

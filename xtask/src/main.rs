@@ -19,6 +19,7 @@ mod console;
 mod doctor;
 mod environment;
 mod exit;
+mod gate;
 mod history;
 mod hooks;
 mod html;
@@ -52,6 +53,7 @@ mod suite_run;
 mod tally;
 mod tidy;
 mod verdict;
+mod watch;
 mod workspace;
 
 use std::process::ExitCode;
@@ -108,6 +110,8 @@ fn run(arguments: &[String]) -> Result<Exit> {
         } => report::again(&workspace, run.as_deref()),
         Command::Sabotage(args) => sabotage::run(&workspace, &args),
         Command::Replay(args) => replay::run(&workspace, &args),
+        Command::Gate(args) => gate::run(&workspace, &args),
+        Command::Watch(args) => watch::run(&workspace, &args),
         Command::Tidy { write } => {
             if write {
                 settings::run(&workspace, true)?;

@@ -54,6 +54,7 @@ fn wanted() -> Result<BTreeMap<String, String>> {
         .map(|named| (named.name, named.schema));
     let report = [
         ("recording", written::<kingsguard_report::recording::Line>()),
+        ("gate", written::<kingsguard_report::gate::Gate>()),
         ("summary", written::<kingsguard_report::Summary>()),
         ("test_record", written::<kingsguard_report::TestRecord>()),
     ];

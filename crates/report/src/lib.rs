@@ -9,6 +9,7 @@
 pub mod clause;
 pub mod comparison;
 pub mod figure;
+pub mod gate;
 pub mod record;
 pub mod recording;
 pub mod row;

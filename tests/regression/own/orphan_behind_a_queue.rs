@@ -16,7 +16,7 @@ async fn the_run_of_a_dead_node_ends_while_others_of_its_thread_go_on() {
             far.handshake_with(Some(&thread_id), Vec::new()).await;
             let mut begun = Vec::new();
             for chat in [&mut near, &mut far] {
-                let asked = chat.say("Watch my usage for 9 seconds").await;
+                let asked = chat.say("Watch my usage for 6 seconds").await;
                 let run_id = chat.accepted(&asked).await.run_id;
                 chat.expect_event("the tool of that run at work", |event| {
                     event.header.run_id == run_id && matches!(event.body, EventBody::ToolExecuting(_))

@@ -9,7 +9,7 @@ use pretty_assertions::assert_eq;
 use super::assert_caught;
 
 /// SEQ-9: the lease of these tests, the 5 s of the clause, and room for a busy machine.
-const ENDED_WITHIN: Duration = Duration::from_secs(10);
+const ENDED_WITHIN: Duration = Duration::from_secs(7);
 
 fn test() -> Builder {
     TestContext::own(case!("SEQ-9"))
