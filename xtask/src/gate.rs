@@ -171,7 +171,7 @@ fn rollback() -> Vec<RollbackCriterion> {
         criterion(
             "EVT-1",
             "a MUST clause is broken in two checks one after the other",
-            r#"min_over_time(kingsguard_watch_answer{answer="NO-GO"}[2m]) == 1"#,
+            r#"min_over_time(kingsguard_watch_answer{answer="NO-GO"}[10m]) == 1"#,
         ),
         criterion(
             "TIM-1",
