@@ -1,5 +1,6 @@
 //! Tests that need nothing but a target's address.
 
+mod any_backend;
 mod byzantine;
 mod content;
 mod doors;

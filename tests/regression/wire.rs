@@ -42,20 +42,15 @@ async fn a_failing_tool_is_told_to_its_end_and_the_run_goes_on() {
     TestContext::wire(case!("ORD-3", "EVT-4", "ORD-4"))
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
-            ada.upload(&SampleRecords::generate(ctx.seed(), 50)).await;
             let mut chat = ada.connect().await;
-            let run = chat.ask("Show my spend from 2026-13-45").await;
+            let run = chat.ask(&ctx.failing_tool_prompt()).await;
             let tools = run.tools();
             let failed: Vec<_> = tools
                 .iter()
                 .filter_map(|tool| tool.completed.as_ref())
                 .filter(|end| !end.success)
                 .collect();
-            assert!(
-                !failed.is_empty(),
-                "an impossible date makes its tool fail: {:?}",
-                run.types()
-            );
+            assert!(!failed.is_empty(), "the prompt makes a tool fail: {:?}", run.types());
             for end in &failed {
                 assert_eq!((end.status, end.results.as_ref()), (ToolStatus::Error, None));
                 assert!(end.error.as_ref().is_some_and(|error| !error.message.trim().is_empty()));
@@ -72,7 +67,7 @@ async fn a_stopped_run_closes_its_tools_before_it_ends() {
     TestContext::wire(case!("ORD-3", "ORD-4"))
         .run(async |ctx| {
             let mut chat = ctx.user("ada").await.connect().await;
-            let message_id = chat.say("Watch my usage for 20 seconds").await;
+            let message_id = chat.say(&ctx.long_run_prompt(20)).await;
             let run_id = chat.accepted(&message_id).await.run_id;
             let opened = chat
                 .expect_event("the tool", |event| matches!(event.body, EventBody::ToolExecuting(_)))
@@ -244,6 +239,7 @@ async fn a_reset_connection_does_not_count_against_the_next() {
 async fn a_header_that_is_a_breach_is_not_waited_out() {
     TestContext::wire(case!("CON-1", "CON-3"))
         .run(async |ctx| {
+            ctx.needs(Capability::EarlyRefusal);
             let ada = ctx.user("ada").await;
             for (frame, code) in [
                 (RawFrame::new(2, "x").not_final(), CloseCode::Unsupported),

@@ -27,6 +27,7 @@ impl SseStream {
     /// # Panics
     /// The target refuses.
     pub async fn open(ctx: &TestContext, user: &SimulatedUser, thread_id: &ThreadId, last: Option<&str>) -> Self {
+        ctx.needs(Capability::Sse);
         let address = ctx.http_url().trim_start_matches("http://").to_owned();
         let mut stream = TcpStream::connect(&address).await.expect("the target listens");
         let last = last

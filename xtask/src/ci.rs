@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command as Verb};
+use crate::cli::{Cli, Command as Verb, ExampleName};
 use crate::exit::{Exit, Stop};
 use crate::suite_run;
 use crate::workspace::Workspace;
@@ -47,6 +47,11 @@ pub fn run(workspace: &Workspace) -> Result<Exit> {
     let settings = crate::settings::run(workspace, false)?;
     if settings != Exit::Passed {
         return Ok(settings);
+    }
+    println!("==> cargo xtask example python --provision");
+    let example = crate::example::run(workspace, ExampleName::Python, true)?;
+    if example != Exit::Passed {
+        return Ok(example);
     }
     for words in README_COMMANDS {
         let exit = suite(workspace, words)?;

@@ -62,6 +62,14 @@ pub enum Command {
     Gate(GateArgs),
     /// Light checks at an interval against a running system; the answer as Prometheus metrics and JSON
     Watch(WatchArgs),
+    /// Let the suite judge an example backend of another language, as it is and with one event left out
+    Example {
+        #[arg(value_enum)]
+        name: ExampleName,
+        /// Install what is missing (Debian packages), saying what
+        #[arg(long)]
+        provision: bool,
+    },
     /// Checks that need no test run
     Tidy {
         /// Write the generated parts instead of comparing them
@@ -122,6 +130,9 @@ pub struct TestArgs {
     /// Judge this backend instead of our own: only tests that need nothing but an address run
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// What that backend is like, where it is not as the contract says; see docs/your-backend.md
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
     /// Settings from environments/NAME.env
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
@@ -189,6 +200,13 @@ pub struct ServeArgs {
     /// Where Postgres and Redis come from
     #[arg(long, value_enum, default_value_t = Services::Auto)]
     pub services: Services,
+}
+
+/// Backends in examples/.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExampleName {
+    /// examples/python-backend
+    Python,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,9 @@
 //! What a person reads at the end of a suite run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use kingsguard_report::{Change, ClauseSummary, ClauseVerdict, Level, Summary};
+use kingsguard_report::{Change, ClauseSummary, ClauseVerdict, Level, Outcome, Summary};
 
 use crate::exit::Exit;
 use crate::workspace::Workspace;
@@ -56,6 +57,12 @@ pub fn print(workspace: &Workspace, summary: &Summary, folder: &Path) {
             println!("NOT RUN {}: {}", clause.clause, clause.reasons.join("; "));
         }
     }
+    for (reason, tests) in beyond_profile(summary) {
+        println!("NOT JUDGED {} tests: {reason}", tests.len());
+        for test in tests {
+            println!("    {test}");
+        }
+    }
     for flaky in &summary.flaky {
         println!("FLAKY {}: failed in {} of {}", flaky.test, flaky.failed, flaky.of);
     }
@@ -95,9 +102,19 @@ pub fn print(workspace: &Workspace, summary: &Summary, folder: &Path) {
     println!("{passed} passed, {failed} failed");
 }
 
+/// Tests that the target's profile leaves no means to judge, by the reason.
+fn beyond_profile(summary: &Summary) -> BTreeMap<&str, Vec<&str>> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for test in summary.tests.iter().filter(|test| test.outcome == Outcome::NotJudged) {
+        let reason = test.reason.as_deref().unwrap_or_default();
+        by_reason.entry(reason).or_default().push(&test.test);
+    }
+    by_reason
+}
+
 fn categories(summary: &Summary) {
     println!();
-    println!("category     priority   passed  failed  invalid  warned  not run  not judged     time");
+    println!("category     priority   passed  failed  invalid  beyond  warned  not run  not judged     time");
     for category in &summary.categories {
         let reason = category
             .reason
@@ -105,12 +122,13 @@ fn categories(summary: &Summary) {
             .map(|reason| format!("  {reason}"))
             .unwrap_or_default();
         println!(
-            "{:<12} {:<9} {:>7} {:>7} {:>8} {:>7} {:>8} {:>11} {:>6.1} s{reason}",
+            "{:<12} {:<9} {:>7} {:>7} {:>8} {:>7} {:>7} {:>8} {:>11} {:>6.1} s{reason}",
             category.name,
             category.priority,
             category.passed,
             category.failed,
             category.invalid,
+            category.beyond_profile,
             category.warned,
             category.not_run,
             category.not_judged,

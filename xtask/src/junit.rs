@@ -67,6 +67,10 @@ fn judged_case(case: &TestCase, outcome: Option<TestOutcome>, record: Option<&Te
             *status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status.set_type(Outcome::Invalid.word());
         }
+        (Some(TestOutcome::NotJudged), status) => {
+            *status = TestCaseStatus::skipped();
+            status.set_type(Outcome::NotJudged.word());
+        }
         (Some(TestOutcome::Failed), status) if held => {
             *status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             status.set_type("it passed, and its record tells of a failure");
@@ -224,5 +228,17 @@ mod tests {
             (suite, case.name.as_str(), case.status),
             ("kingsguard-tests::e2e", "own::a", expected)
         );
+    }
+
+    #[test]
+    fn a_test_that_could_not_judge_the_target_is_skipped_though_it_ended_well() {
+        let case = judged_case(
+            &TestCase::new("x", TestCaseStatus::success()),
+            Some(TestOutcome::NotJudged),
+            None,
+        );
+        let mut expected = TestCaseStatus::skipped();
+        expected.set_type("not judged");
+        assert_eq!(case.status, expected);
     }
 }

@@ -18,6 +18,7 @@ mod cli;
 mod console;
 mod doctor;
 mod environment;
+mod example;
 mod exit;
 mod gate;
 mod history;
@@ -95,6 +96,7 @@ fn run(arguments: &[String]) -> Result<Exit> {
     match cli.command {
         Command::Test(args) => suite_run::test(&workspace, &args),
         Command::Ci => ci::run(&workspace),
+        Command::Example { name, provision } => example::run(&workspace, name, provision),
         Command::Doctor { json } => doctor::run(json),
         Command::Services { action } => services::run(&workspace, &action),
         Command::Serve(args) => serve::run(&workspace, &args),

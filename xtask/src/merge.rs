@@ -182,6 +182,7 @@ fn categories(shards: &[Summary]) -> Vec<CategorySummary> {
         whole.passed += category.passed;
         whole.failed += category.failed;
         whole.invalid += category.invalid;
+        whole.beyond_profile += category.beyond_profile;
         whole.warned += category.warned;
         whole.not_run += category.not_run;
         whole.not_judged += category.not_judged;

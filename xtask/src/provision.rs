@@ -41,6 +41,13 @@ pub const FAKETIME: Tool = Tool {
     package: "faketime",
 };
 
+pub const PYTHON: Tool = Tool {
+    name: "Python",
+    why: "the example backend (cargo xtask example python)",
+    programs: &["python3"],
+    package: "python3-venv",
+};
+
 pub const DEBOOTSTRAP: Tool = Tool {
     name: "debootstrap",
     why: "stand-in images (cargo xtask images)",

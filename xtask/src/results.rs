@@ -132,6 +132,7 @@ impl WaveResults {
             (End::Failed, Some(TestOutcome::Invalid)) => Some(TestOutcome::Invalid),
             (End::Failed, _) => Some(TestOutcome::Failed),
             (End::Passed, None) => Some(TestOutcome::Passed),
+            (End::Passed, Some(TestOutcome::NotJudged)) => Some(TestOutcome::NotJudged),
             (End::Passed, Some(TestOutcome::Passed)) if record.is_some_and(|record| record.violations.is_empty()) => {
                 Some(TestOutcome::Passed)
             }
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_test_is_believed_only_where_nextest_and_its_record_agree() {
-        use TestOutcome::{Failed, Invalid, Passed};
+        use TestOutcome::{Failed, Invalid, NotJudged, Passed};
         assert_eq!(outcome(End::Passed, Some(Passed)), Some(Passed));
         assert_eq!(outcome(End::Passed, None), Some(Passed), "a unit test leaves no record");
         assert_eq!(outcome(End::Passed, Some(Failed)), Some(Failed));
@@ -244,6 +245,12 @@ mod tests {
             outcome(End::Passed, Some(Invalid)),
             Some(Failed),
             "it should have panicked"
+        );
+        assert_eq!(outcome(End::Passed, Some(NotJudged)), Some(NotJudged));
+        assert_eq!(
+            outcome(End::Failed, Some(NotJudged)),
+            Some(Failed),
+            "it did not end as its record says"
         );
         assert_eq!(outcome(End::Failed, Some(Passed)), Some(Failed));
         assert_eq!(outcome(End::Failed, Some(Invalid)), Some(Invalid));

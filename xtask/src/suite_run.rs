@@ -479,8 +479,8 @@ impl SuiteRun<'_> {
         let evidence = self.workspace.target.join("evidence").join(&self.name);
         set("KINGSGUARD_EVIDENCE_DIR", evidence.display().to_string());
         set(leftovers::MARK, leftovers::mark());
-        if let Some(target) = &self.environment.target {
-            set("KINGSGUARD_TARGET", target.clone());
+        for (name, value) in self.environment.target_variables() {
+            set(name, value);
         }
         if let Some(stack) = stack {
             set("KINGSGUARD_STACK", stack.file.display().to_string());
@@ -540,12 +540,7 @@ impl SuiteRun<'_> {
             return command;
         }
         let seed = self.seed + u64::from(round);
-        let target = self
-            .environment
-            .target
-            .as_ref()
-            .map(|url| format!(" --target {url}"))
-            .unwrap_or_default();
+        let target = self.environment.target_arguments();
         let category = listed.category.name;
         format!(
             "cargo xtask test {category} --no-deps --pattern 'test(={})' --seed {seed}{target}",

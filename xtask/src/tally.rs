@@ -29,6 +29,7 @@ pub struct Row {
     passed: u32,
     failed: u32,
     invalid: u32,
+    beyond_profile: u32,
     warned: u32,
     not_run: u32,
     not_judged: u32,
@@ -60,6 +61,7 @@ impl Tally {
             passed: 0,
             failed: 0,
             invalid: 0,
+            beyond_profile: 0,
             warned: 0,
             not_run: 0,
             not_judged: 0,
@@ -99,6 +101,7 @@ impl Tally {
             passed: 0,
             failed: 0,
             invalid: 0,
+            beyond_profile: 0,
             duration_ms: 0,
             clauses: Vec::new(),
             warned: Vec::new(),
@@ -126,6 +129,7 @@ impl Tally {
                 TestOutcome::Passed => &mut row.passed,
                 TestOutcome::Failed => &mut row.failed,
                 TestOutcome::Invalid => &mut row.invalid,
+                TestOutcome::NotJudged => &mut row.beyond_profile,
             } += 1;
             let duration = results.ended.get(&listed.id).map(|ended| ended.duration);
             row.duration += duration.unwrap_or_default();
@@ -135,8 +139,12 @@ impl Tally {
             if let Some(record) = results.records.get(&listed.id) {
                 self.clauses.add(record, outcome);
             }
+            if outcome == TestOutcome::NotJudged {
+                let record = results.records.get(&listed.id);
+                self.test(listed).reason = record.and_then(|record| record.message.clone());
+            }
             self.add_record(listed, results);
-            if outcome != TestOutcome::Passed {
+            if !matches!(outcome, TestOutcome::Passed | TestOutcome::NotJudged) {
                 self.add_failure(listed, results, repeat(&listed.id));
             }
         }
@@ -239,6 +247,7 @@ impl Tally {
             warned: row.warned,
             not_run: row.not_run,
             not_judged: row.not_judged,
+            beyond_profile: row.beyond_profile,
             reason: (!row.reasons.is_empty()).then(|| row.reasons.iter().cloned().collect::<Vec<_>>().join("; ")),
             duration_ms: milliseconds(row.duration),
         });
@@ -269,11 +278,13 @@ fn count(test: &mut TestSummary, outcome: TestOutcome) {
         TestOutcome::Passed => &mut test.passed,
         TestOutcome::Failed => &mut test.failed,
         TestOutcome::Invalid => &mut test.invalid,
+        TestOutcome::NotJudged => &mut test.beyond_profile,
     } += 1;
-    test.outcome = match (test.failed, test.invalid) {
-        (1.., _) => Outcome::Failed,
-        (0, 1..) => Outcome::Invalid,
-        (0, 0) => Outcome::Passed,
+    test.outcome = match (test.failed, test.invalid, test.passed) {
+        (1.., _, _) => Outcome::Failed,
+        (0, 1.., _) => Outcome::Invalid,
+        (0, 0, 1..) => Outcome::Passed,
+        (0, 0, 0) => Outcome::NotJudged,
     };
 }
 
@@ -369,6 +380,7 @@ mod tests {
             passed: 0,
             failed: 0,
             invalid: 0,
+            beyond_profile: 0,
             duration_ms: 0,
             clauses: Vec::new(),
             warned: Vec::new(),

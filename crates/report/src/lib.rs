@@ -13,6 +13,7 @@ pub mod gate;
 pub mod record;
 pub mod recording;
 pub mod row;
+pub mod shape;
 pub mod summary;
 
 pub use comparison::{Change, Comparison};

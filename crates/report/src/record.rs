@@ -58,6 +58,8 @@ pub enum TestOutcome {
     Failed,
     /// The machine or the generator fell short: it says nothing about the target, neither good nor bad.
     Invalid,
+    /// The target's profile leaves out what the test needs: it says nothing about the target either. `message` has the reason.
+    NotJudged,
 }
 
 /// One broken clause.

@@ -1,6 +1,8 @@
 //! A recording as it is stored: JSON Lines, one for the whole, then one per connection and one per frame, as
 //! `docs/recordings.md` has it. What a line holds is also what the test kit holds in memory.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
@@ -8,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::{NotJudged, RecordedViolation};
+use crate::shape::Shape;
 
 /// What a recording says that it is.
 pub const FORMAT: &str = "kingsguard-recording";
@@ -156,6 +159,12 @@ pub struct Facts {
     /// Faults that the test put on its links, in the order in which they were injected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultFacts>,
+    /// How the target's frames differ from the contract's: what is judged is their view in the contract's words.
+    #[serde(default, skip_serializing_if = "Shape::is_contracts_own")]
+    pub shape: Shape,
+    /// Clauses that the target does not claim to keep, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaves_out: BTreeMap<String, String>,
     /// Credentials that were in use. They are compared with (AUTH-8) and never written; of a recording that was read, what
     /// stands in their place.
     #[serde(skip)]
@@ -174,6 +183,8 @@ impl Default for Facts {
             waits: Vec::new(),
             beyond_normal_load: false,
             faults: Vec::new(),
+            shape: Shape::default(),
+            leaves_out: BTreeMap::new(),
             secrets: Vec::new(),
         }
     }

@@ -117,6 +117,9 @@ pub struct CategorySummary {
     pub not_run: u32,
     /// Clauses that tests meant to judge and could not.
     pub not_judged: u32,
+    /// Tests that need what the target's profile leaves out.
+    #[serde(default)]
+    pub beyond_profile: u32,
     /// Why tests were not run, or why the category failed beyond its tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -138,11 +141,12 @@ impl Verdict {
 impl CategorySummary {
     /// The category in one word.
     pub fn outcome(&self) -> Outcome {
-        match (self.failed, self.invalid, self.passed) {
-            (1.., _, _) => Outcome::Failed,
-            (0, 1.., _) => Outcome::Invalid,
-            (0, 0, 1..) => Outcome::Passed,
-            (0, 0, 0) => Outcome::NotRun,
+        match (self.failed, self.invalid, self.passed, self.beyond_profile) {
+            (1.., _, _, _) => Outcome::Failed,
+            (0, 1.., _, _) => Outcome::Invalid,
+            (0, 0, 1.., _) => Outcome::Passed,
+            (0, 0, 0, 1..) => Outcome::NotJudged,
+            (0, 0, 0, 0) => Outcome::NotRun,
         }
     }
 }
@@ -157,6 +161,8 @@ pub enum Outcome {
     Failed,
     /// Nothing failed, but something could not be believed: the machine or the generator fell short.
     Invalid,
+    /// It ran, and the target's profile leaves out what it needs: it says nothing about the target.
+    NotJudged,
     /// Nothing of it was executed.
     NotRun,
 }
@@ -168,6 +174,7 @@ impl Outcome {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Invalid => "invalid run",
+            Self::NotJudged => "not judged",
             Self::NotRun => "not run",
         }
     }
@@ -239,6 +246,9 @@ pub struct TestSummary {
     pub failed: u32,
     /// Repetitions in which the machine or the generator fell short.
     pub invalid: u32,
+    /// Repetitions that the target's profile left no means to judge.
+    #[serde(default)]
+    pub beyond_profile: u32,
     /// Of its slowest repetition.
     pub duration_ms: u64,
     /// The clauses that it is about; empty where it did not run or holds no test context.
@@ -247,7 +257,7 @@ pub struct TestSummary {
     pub warned: Vec<String>,
     /// Of the clauses that it is about, those that it could not judge.
     pub not_judged: Vec<String>,
-    /// Why it did not run, or did not hold.
+    /// Why it did not run, did not hold, or could not judge the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

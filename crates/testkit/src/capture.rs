@@ -24,6 +24,8 @@ struct State {
     /// From which address of its own each connection speaks, since when.
     addresses: Vec<(SocketAddr, Instant, usize)>,
     checks: u64,
+    /// What the test needed and the target does not claim; the first word counts.
+    lacking: Option<String>,
 }
 
 /// One connection's place in a [`Capture`].
@@ -120,6 +122,18 @@ impl Capture {
     #[must_use]
     pub fn checks(&self) -> u64 {
         self.lock().checks
+    }
+
+    /// Ends the test, which needs what the target does not claim: it will be *not judged*, whatever else it says.
+    pub(crate) fn lacks(&self, why: String) -> ! {
+        self.lock().lacking.get_or_insert(why);
+        // Not a failure, so the hook that tells of a panic is left out.
+        std::panic::resume_unwind(Box::new("the target does not claim what the test needs"))
+    }
+
+    /// What the test needed and the target does not claim.
+    pub(crate) fn lacking(&self) -> Option<String> {
+        self.lock().lacking.clone()
     }
 
     /// What was captured so far.

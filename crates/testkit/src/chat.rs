@@ -269,7 +269,7 @@ impl Chat {
     /// Sends a message as it is, with its own `message_id` or none; says the id, empty where it has none.
     pub async fn send_message(&mut self, message: ClientMessage) -> MessageId {
         let text = serde_json::to_string(&message).expect("client messages are JSON");
-        self.send_text(&text).await;
+        self.send_shaped(&text).await;
         message.message_id.unwrap_or_else(|| MessageId::from(""))
     }
 
@@ -285,10 +285,27 @@ impl Chat {
 
     /// Sends JSON of any shape.
     pub async fn send_json(&mut self, json: &Value) {
-        self.send_text(&json.to_string()).await;
+        self.send_shaped(&json.to_string()).await;
     }
 
-    /// Sends a text frame of any content.
+    async fn send_shaped(&mut self, text: &str) {
+        if let Err(error) = self.try_send_shaped(text).await {
+            self.take_arrived();
+            panic!("sending: {error}; connection {}", self.state());
+        }
+    }
+
+    /// Sends a message of the contract in the target's words, on a connection that may be gone.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) async fn try_send_shaped(&mut self, text: &str) -> std::io::Result<()> {
+        self.session.may_say(text);
+        let shaped = self.session.profile().shape.write_text(text);
+        self.link().send(Message::text(shaped.as_deref().unwrap_or(text))).await
+    }
+
+    /// Sends a text frame of any content. It is of the contract's own shape; a target of another makes the test not judged.
     ///
     /// # Panics
     /// The connection is gone.
@@ -304,6 +321,8 @@ impl Chat {
     /// # Errors
     /// It is gone.
     pub async fn try_send_text(&mut self, text: &str) -> std::io::Result<()> {
+        self.session.may_say(text);
+        self.session.may_write_by_hand();
         self.link().send(Message::text(text)).await
     }
 
@@ -597,6 +616,10 @@ impl Chat {
                 kind,
                 bytes,
             } => {
+                let bytes = match kind {
+                    FrameKind::Text => self.session.in_the_contracts_words(bytes),
+                    _ => bytes,
+                };
                 let meaning = match kind {
                     FrameKind::Text => std::str::from_utf8(&bytes)
                         .ok()

@@ -69,17 +69,22 @@ impl ConnectOptions {
         self
     }
 
-    pub(crate) fn path_and_query(&self) -> String {
+    pub(crate) fn path_and_query(&self, path: &str) -> String {
         let query: Vec<String> = self
             .query
             .iter()
             .map(|(name, value)| format!("{}={}", percent(name), percent(value)))
             .collect();
         if query.is_empty() {
-            "/ws".to_owned()
+            path.to_owned()
         } else {
-            format!("/ws?{}", query.join("&"))
+            format!("{path}?{}", query.join("&"))
         }
+    }
+
+    /// Whether a ticket is the credential.
+    pub(crate) fn has_ticket(&self) -> bool {
+        self.query.iter().any(|(name, _)| name == "ticket")
     }
 
     pub(crate) fn headers(&self) -> Vec<(String, String)> {
@@ -110,7 +115,7 @@ mod tests {
         let options = ConnectOptions::default()
             .with_protocols(["jwt.a", "bearer.b"])
             .with_query("token", "a b+/=");
-        assert_eq!(options.path_and_query(), "/ws?token=a%20b%2B%2F%3D");
+        assert_eq!(options.path_and_query("/ws"), "/ws?token=a%20b%2B%2F%3D");
         assert_eq!(
             options.headers(),
             [("Sec-WebSocket-Protocol".to_owned(), "jwt.a, bearer.b".to_owned())]

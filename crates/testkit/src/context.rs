@@ -1,6 +1,7 @@
 //! What a test holds in its hand: isolated users, a target, the capture; judgement and evidence at the end.
 
 mod outcome;
+mod target;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -33,6 +34,7 @@ use crate::sabotage::{RULES_VARIABLE, Sabotage, Saboteur};
 use crate::schedule::ScheduleWatch;
 use crate::session::{Session, authority};
 use crate::stack::Stack;
+use crate::target::Target;
 use crate::timing::Timing;
 use crate::user::{SimulatedUser, expect_refusal};
 use crate::validate;
@@ -175,7 +177,9 @@ impl Builder {
         let evidence = Evidence::prepare(&case, seed, keep);
         let capture = Capture::default();
         let watch = ScheduleWatch::over(&capture);
-        let mut context = match self.start(seed, &capture, &evidence).await {
+        let target = target::of_environment(&case.test);
+        let profile = target.as_ref().map(|target| target.profile.clone()).unwrap_or_default();
+        let mut context = match self.start(target, seed, &capture, &evidence).await {
             Ok(context) => context,
             Err(error) => panic!(
                 "{} cannot start: {error:#}\n  repeat: {}",
@@ -183,10 +187,15 @@ impl Builder {
                 case.repeat_command(seed)
             ),
         };
-        let body_failure = match AssertUnwindSafe(body(&context)).catch_unwind().await {
-            Ok(outcome) => outcome.failure().map(BodyFailure::Failed),
-            Err(panic) => Some(BodyFailure::of_panic(panic.as_ref())),
+        let body_failure = match profile.left_out(case.clauses) {
+            Some(why) => Some(BodyFailure::NotJudged(why)),
+            None => match AssertUnwindSafe(body(&context)).catch_unwind().await {
+                Ok(outcome) => outcome.failure().map(BodyFailure::Failed),
+                Err(panic) => Some(BodyFailure::of_panic(panic.as_ref())),
+            },
         };
+        // Whatever else such a test says, it did not do what it meant to do.
+        let body_failure = capture.lacking().map(BodyFailure::NotJudged).or(body_failure);
         if body_failure.is_none() {
             context.settle().await;
         }
@@ -227,23 +236,27 @@ impl Builder {
         }
     }
 
-    async fn start(self, seed: u64, capture: &Capture, evidence: &Evidence) -> Result<TestContext> {
-        let target = std::env::var("KINGSGUARD_TARGET")
-            .ok()
-            .filter(|target| !target.is_empty());
+    async fn start(
+        self,
+        target: Option<Target>,
+        seed: u64,
+        capture: &Capture,
+        evidence: &Evidence,
+    ) -> Result<TestContext> {
+        let profile = target.as_ref().map(|target| target.profile.clone()).unwrap_or_default();
         let sabotage = Sabotage::from_env()?;
         let (mut deployment, mut services, mut saboteur) = (None, None, None);
         let base_url = match target {
             Some(_) if self.own => bail!("needs its own stack: not run against a target"),
             Some(target) => match &sabotage {
                 Some(sabotage) => {
-                    let before = Saboteur::before(&authority(&target), sabotage)
+                    let before = Saboteur::before(&authority(&target.url), sabotage)
                         .context("listening on loopback before the target")?;
                     let url = format!("http://{}", before.address());
                     saboteur = Some(before);
                     url
                 }
-                None => target,
+                None => target.url,
             },
             None => {
                 let mut stack = Stack::from_env()?;
@@ -260,12 +273,16 @@ impl Builder {
                 url
             }
         };
+        capture.update_facts(|facts| {
+            facts.shape = profile.shape.clone();
+            facts.leaves_out = profile.claims.leaves_out.clone();
+        });
         Ok(TestContext {
             case: self.case,
             seed,
             rngs_made: AtomicU64::new(0),
             capture: capture.clone(),
-            session: Session::new(&base_url, capture.clone()),
+            session: Session::new(&base_url, capture.clone(), profile),
             deployment: Mutex::new(deployment),
             services: Mutex::new(services),
             sabotage,
@@ -353,9 +370,9 @@ impl TestContext {
 
     // ---- users and connections --------------------------------------------------------------------------------------
 
-    /// A new user, registered through HTTP with an address that no other test uses.
+    /// A new user, registered through HTTP with an address that no other test uses, or as the target's profile says.
     pub async fn user(&self, label: &str) -> SimulatedUser {
-        SimulatedUser::register(self.session.clone(), label).await
+        SimulatedUser::of_target(self.session.clone(), label).await
     }
 
     /// A new user by `POST /auth/dev_login`, which must be switched on.
@@ -404,10 +421,11 @@ impl TestContext {
         self.session.http().base().to_owned()
     }
 
-    /// The target's WebSocket address, `ws://…/ws`.
+    /// The target's WebSocket address, such as `ws://…/ws`.
     #[must_use]
     pub fn ws_url(&self) -> String {
-        format!("{}/ws", self.session.http().base().replacen("http", "ws", 1))
+        let path = &self.session.profile().connection.path;
+        format!("{}{path}", self.session.http().base().replacen("http", "ws", 1))
     }
 
     // ---- claims -----------------------------------------------------------------------------------------------------

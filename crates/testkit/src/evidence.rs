@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use kingsguard_protocol::Timestamp;
 use kingsguard_report::recording::Found;
-use kingsguard_report::{Figure, Level, RecordedViolation, TestOutcome, TestRecord};
+use kingsguard_report::{Figure, Level, NotJudged, RecordedViolation, TestOutcome, TestRecord};
 
 use crate::case::Case;
 use crate::context::BodyFailure;
@@ -127,7 +127,12 @@ impl Evidence {
             self.look_for_secrets_in_logs(&mut finding);
         }
         let must = finding.judgement.recorded(Level::Must);
-        let mut reasons: Vec<String> = finding.body_failure.iter().map(ToString::to_string).collect();
+        let not_judged = match &finding.body_failure {
+            Some(BodyFailure::NotJudged(why)) => Some(why.clone()),
+            Some(BodyFailure::Failed(_) | BodyFailure::Invalid(_)) | None => None,
+        };
+        let failure = finding.body_failure.iter().filter(|_| not_judged.is_none());
+        let mut reasons: Vec<String> = failure.map(ToString::to_string).collect();
         let gating = finding
             .judgement
             .violations
@@ -139,7 +144,7 @@ impl Evidence {
                 .map(|one| explained(one, finding.recording)),
         );
         reasons.extend(finding.never_happened.iter().cloned());
-        if finding.judgement.frames_judged == 0 && finding.checks == 0 {
+        if finding.judgement.frames_judged == 0 && finding.checks == 0 && not_judged.is_none() {
             reasons.push("the test judged nothing: no frame was captured and no claim was checked".to_owned());
         }
         let explains = !reasons.is_empty() && self.keep == Keep::Evidence;
@@ -168,6 +173,7 @@ impl Evidence {
             clauses: finding.case.clauses.iter().map(|clause| clause.id.to_owned()).collect(),
             outcome: match &finding.body_failure {
                 None if reasons.is_empty() => TestOutcome::Passed,
+                Some(BodyFailure::NotJudged(_)) if reasons.is_empty() => TestOutcome::NotJudged,
                 // What broke beside it is a finding all the same.
                 Some(BodyFailure::Invalid(_)) if reasons.len() == 1 => TestOutcome::Invalid,
                 None | Some(_) => TestOutcome::Failed,
@@ -177,7 +183,7 @@ impl Evidence {
                 .map(|reason| reason.lines().next().unwrap_or_default().to_owned()),
             violations: must,
             warned: finding.judgement.recorded(Level::Should),
-            not_judged: finding.judgement.recorded_not_judged(finding.case.clauses),
+            not_judged: Vec::new(),
             figures: finding.figures.clone(),
             frames_judged: finding.judgement.frames_judged,
             checks: finding.checks,
@@ -188,6 +194,18 @@ impl Evidence {
             started: finding.started.to_string(),
             duration_ms: finding.duration.as_millis() as u64,
         };
+        record.not_judged = finding.judgement.recorded_not_judged(finding.case.clauses);
+        if let (TestOutcome::NotJudged, Some(why)) = (record.outcome, not_judged) {
+            eprintln!("NOT JUDGED: {why}");
+            record
+                .not_judged
+                .extend(finding.case.clauses.iter().map(|clause| NotJudged {
+                    clause: clause.id.to_owned(),
+                    reason: why.clone(),
+                    claimed: true,
+                }));
+            record.message = Some(why);
+        }
         if self.keep == Keep::Nothing && !reasons.is_empty() {
             // The proof held because the test failed: what it broke on purpose is no finding about the target.
             record.outcome = TestOutcome::Passed;

@@ -1,6 +1,7 @@
 //! The REST side of a target.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kingsguard_protocol::{ErrorCode, ErrorFrame};
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::capture::Capture;
+use crate::target::{Capability, Profile};
 
 /// How long one call may take before the test is told that the target hangs.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -22,12 +24,18 @@ pub struct Http {
     base: String,
     bearer: Option<String>,
     capture: Capture,
+    profile: Arc<Profile>,
 }
 
 impl Http {
     /// A client for the target at `base`, such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: &str, capture: Capture) -> Self {
+        Self::of(base, capture, Arc::default())
+    }
+
+    /// The same, for a target with a profile.
+    pub(crate) fn of(base: &str, capture: Capture, profile: Arc<Profile>) -> Self {
         // A second test of the same process finds it installed already; both are the same provider.
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = reqwest::Client::builder()
@@ -41,6 +49,7 @@ impl Http {
             base: base.trim_end_matches('/').to_owned(),
             bearer: None,
             capture,
+            profile,
         }
     }
 
@@ -59,8 +68,17 @@ impl Http {
         &self.base
     }
 
-    /// A request to be completed with headers and a body; send it with [`Http::send`].
+    /// A request to be completed with headers and a body; send it with [`Http::send`]. Where the target does not claim
+    /// what the call makes use of, the test is not judged.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        if let Some(why) = Capability::of_call(path).and_then(|used| self.profile.lacks(used)) {
+            self.capture.lacks(why);
+        }
+        self.request_unasked(method, path)
+    }
+
+    /// The same, for what a profile itself names.
+    pub(crate) fn request_unasked(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.bearer {
             Some(token) => request.bearer_auth(token),

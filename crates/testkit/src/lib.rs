@@ -66,6 +66,7 @@ pub mod stack;
 pub mod stand_in;
 pub mod steady;
 pub mod supervisor;
+pub mod target;
 pub mod timeline;
 pub mod timing;
 pub mod user;
@@ -98,6 +99,7 @@ pub mod prelude {
     pub use serde_json::{Value, json};
 
     pub use crate::fault::{Direction, Fault, FaultGuard, FaultProxy};
+    pub use crate::target::Capability;
     pub use crate::{
         Answer, Chat, ConnectOptions, Frame, Http, ModelReply, RawFrame, RawSocket, Refused, RunView, SampleRecords,
         ScriptedModel, SimulatedUser, SteadyChat, SteadyOptions, TestContext, Timing,

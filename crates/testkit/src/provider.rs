@@ -8,6 +8,7 @@ pub mod private;
 pub mod processes;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -167,4 +168,29 @@ fn beside(name: &str, build: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
         .with_context(|| format!("no {name} beside {}; build it: {build}", own.display()))
+}
+
+/// What a command of the target's profile prints.
+///
+/// # Errors
+/// It cannot be started, ends badly, or takes longer than `deadline`.
+pub(crate) async fn printed_by(words: &[String], deadline: Duration) -> Result<String> {
+    let shown = words.join(" ");
+    let (program, arguments) = words.split_first().context("the command is empty")?;
+    let run = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(deadline, run)
+        .await
+        .with_context(|| format!("`{shown}` did not end within {} s", deadline.as_secs()))?
+        .with_context(|| format!("starting `{shown}`"))?;
+    anyhow::ensure!(
+        output.status.success(),
+        "`{shown}` ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("reading what `{shown}` printed"))
 }

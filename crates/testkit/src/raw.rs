@@ -19,6 +19,9 @@ pub struct RawSocket {
     authority: String,
     buffer: Vec<u8>,
     capture: Capture,
+    /// Where the target's WebSocket is.
+    path: String,
+    session: Session,
 }
 
 /// A frame made by hand (RFC 6455 §5.2). By default a final, masked frame with honest length.
@@ -177,6 +180,8 @@ impl RawSocket {
                 authority,
                 buffer: Vec::new(),
                 capture: session.capture().clone(),
+                path: session.profile().connection.path.clone(),
+                session: session.clone(),
             },
             Err(error) => panic!("connecting to {authority}: {error}"),
         }
@@ -195,15 +200,20 @@ impl RawSocket {
     /// # Errors
     /// The connection is gone.
     pub async fn send(&mut self, frame: &RawFrame) -> io::Result<()> {
+        if frame.opcode == 1 {
+            self.session.may_write_by_hand();
+        }
         self.write(&frame.to_bytes()).await
     }
 
     /// Writes a whole request for an upgrade, head as given by `lines` (without line ends), and reads the answer's head.
+    /// The path `/ws` stands for that of the target.
     ///
     /// # Panics
     /// The target does not answer HTTP.
     pub async fn request(&mut self, lines: &[&str]) -> Head {
-        let head = format!("{}\r\nHost: {}\r\n\r\n", lines.join("\r\n"), self.authority);
+        let lines = lines.join("\r\n").replacen(" /ws", &format!(" {}", self.path), 1);
+        let head = format!("{lines}\r\nHost: {}\r\n\r\n", self.authority);
         self.exchange(head).await
     }
 
@@ -215,7 +225,7 @@ impl RawSocket {
         let mut head = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-            options.path_and_query(),
+            options.path_and_query(&self.path),
             self.authority,
         );
         for (name, value) in options.headers() {
@@ -272,7 +282,8 @@ impl RawSocket {
     /// The connection ends first.
     pub async fn read_until(&mut self, frame_type: &str) -> serde_json::Value {
         while let Some(frame) = self.read_frame().await {
-            let json: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap_or_default();
+            let json: serde_json::Value =
+                serde_json::from_slice(&self.session.in_the_contracts_words(frame.payload)).unwrap_or_default();
             if json.get("type").and_then(serde_json::Value::as_str) == Some(frame_type) {
                 self.capture.count_check();
                 return json;

@@ -30,6 +30,26 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// The recording with its frames in the contract's words.
+    #[must_use]
+    pub fn in_the_contracts_words(&self) -> Cow<'_, Self> {
+        let shape = &self.facts.shape;
+        if shape.is_contracts_own() {
+            return Cow::Borrowed(self);
+        }
+        let mut view = self.clone();
+        for entry in view
+            .connections
+            .iter_mut()
+            .flat_map(|connection| &mut connection.entries)
+        {
+            if let Some(read) = entry.text().and_then(|text| shape.read_text(text)) {
+                entry.bytes = read.into_bytes();
+            }
+        }
+        Cow::Owned(view)
+    }
+
     /// The recording without what came after a connection was damaged: as if the test had cut it there.
     #[must_use]
     pub fn until_damaged(&self) -> Cow<'_, Self> {

@@ -7,6 +7,8 @@ use crate::capture::Capture;
 use crate::connect::ConnectOptions;
 use crate::http::Http;
 use crate::link::{Link, Refused, UpgradeRequest};
+use crate::target::users::Lease;
+use crate::target::{Capability, Profile};
 
 /// What the users and connections of one test share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -18,17 +20,22 @@ pub(crate) struct Session {
 struct Inner {
     capture: Capture,
     http: Http,
+    profile: Arc<Profile>,
+    /// The listed users, where the profile has a list and the test asked for one.
+    lease: tokio::sync::Mutex<Option<Lease>>,
     /// Connections whose variables are gone: they stay open and read until the test is judged.
     parked: Mutex<Vec<Link>>,
 }
 
 impl Session {
-    pub(crate) fn new(base_url: &str, capture: Capture) -> Self {
-        let http = Http::new(base_url, capture.clone());
+    pub(crate) fn new(base_url: &str, capture: Capture, profile: Arc<Profile>) -> Self {
+        let http = Http::of(base_url, capture.clone(), profile.clone());
         Self {
             inner: Arc::new(Inner {
                 capture,
                 http,
+                profile,
+                lease: tokio::sync::Mutex::default(),
                 parked: Mutex::default(),
             }),
         }
@@ -40,6 +47,48 @@ impl Session {
 
     pub(crate) fn http(&self) -> &Http {
         &self.inner.http
+    }
+
+    pub(crate) fn profile(&self) -> &Arc<Profile> {
+        &self.inner.profile
+    }
+
+    pub(crate) fn lease(&self) -> &tokio::sync::Mutex<Option<Lease>> {
+        &self.inner.lease
+    }
+
+    /// Claims that the target claims what a client message makes use of; otherwise the test is not judged.
+    pub(crate) fn may_say(&self, text: &str) {
+        let Ok(message) = serde_json::from_str(text) else {
+            return;
+        };
+        let lacking = Capability::of_message(&message)
+            .into_iter()
+            .find_map(|used| self.profile().lacks(used));
+        if let Some(why) = lacking {
+            self.capture().lacks(why);
+        }
+    }
+
+    /// Claims that frames written by hand are of the target's shape; otherwise the test is not judged.
+    pub(crate) fn may_write_by_hand(&self) {
+        let profile = self.profile();
+        if !profile.shape.is_contracts_own() {
+            let why = format!(
+                "{} has a shape of its own, and the test writes frames by hand",
+                profile.name
+            );
+            self.capture().lacks(why);
+        }
+    }
+
+    /// What came, as tests read it.
+    pub(crate) fn in_the_contracts_words(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let text = std::str::from_utf8(&bytes).ok();
+        match text.and_then(|text| self.profile().shape.read_text(text)) {
+            Some(read) => read.into_bytes(),
+            None => bytes,
+        }
     }
 
     pub(crate) fn park(&self, link: Link) {
@@ -80,11 +129,16 @@ impl Session {
         user: Option<usize>,
         options: ConnectOptions,
     ) -> io::Result<Result<Link, Refused>> {
+        if options.has_ticket()
+            && let Some(why) = self.profile().lacks(Capability::Tickets)
+        {
+            self.capture().lacks(why);
+        }
         let authority = self.authority_for(&options);
         let tap = self.capture().open(user, options.protocols.clone());
         let request = UpgradeRequest {
             authority,
-            path_and_query: options.path_and_query(),
+            path_and_query: options.path_and_query(&self.profile().connection.path),
             headers: options.headers(),
         };
         Link::open(request, tap).await

@@ -5,7 +5,9 @@ use std::io;
 use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
-use kingsguard_protocol::http::{TicketRequest, TicketResponse, TokenResponse, UsageRecordsResponse};
+use kingsguard_protocol::http::{
+    Secret, TicketRequest, TicketResponse, TokenResponse, TokenType, UsageRecordsResponse,
+};
 use kingsguard_protocol::{ErrorCode, ThreadId, UserId};
 use serde_json::json;
 
@@ -17,6 +19,7 @@ use crate::recording::UserFacts;
 use crate::sample::SampleRecords;
 use crate::session::Session;
 use crate::steady::{SteadyChat, SteadyOptions};
+use crate::target::users::{Identity, Users};
 
 /// A user of the target. Cheap to clone: the clones are the same user.
 #[derive(Clone)]
@@ -37,11 +40,75 @@ impl fmt::Debug for SimulatedUser {
 }
 
 impl SimulatedUser {
+    /// A user as the target's profile says that one comes about; an account of his own where it has registration.
+    ///
+    /// # Panics
+    /// The target refuses, or the profile's means fail.
+    pub(crate) async fn of_target(session: Session, label: &str) -> Self {
+        let profile = session.profile().clone();
+        if profile.users.is_contracts_own() {
+            return Self::register(session, label).await;
+        }
+        let unique = uuid::Uuid::now_v7().simple().to_string();
+        let email = format!("{label}.{unique}@example.test");
+        let password = format!("correct horse {unique}");
+        let canary = format!("canary{}", &unique[12..]);
+        let made = match &profile.users {
+            Users::Register(register) => {
+                session.capture().add_secret(&password);
+                let http = session.http();
+                let call = http.request_unasked(reqwest::Method::POST, &register.path);
+                let answer = http.send(call.json(&register.body(&email, &password, label))).await;
+                assert!((200..300).contains(&answer.status()), "registering {label}: {answer:?}");
+                register.identity(&answer.json())
+            }
+            Users::Tokens(tokens) => {
+                let mut lease = session.lease().lock().await;
+                if lease.is_none() {
+                    *lease = match tokens.lease().await {
+                        Ok(taken) => Some(taken),
+                        Err(error) => panic!("taking the listed users: {error:#}"),
+                    };
+                }
+                match lease.as_mut().and_then(crate::target::users::Lease::take) {
+                    Some(identity) => Ok(identity),
+                    None => session
+                        .capture()
+                        .lacks(format!("{} lists too few users for this test", profile.name)),
+                }
+            }
+            Users::Command(command) => command.identity(&format!("{label}-{unique}")).await,
+        };
+        match made {
+            Ok(identity) => Self::of_identity(session, label, email, password, canary, identity),
+            Err(error) => panic!("getting the user {label}: {error:#}"),
+        }
+    }
+
+    fn of_identity(
+        session: Session,
+        label: &str,
+        email: String,
+        password: String,
+        canary: String,
+        identity: Identity,
+    ) -> Self {
+        let tokens = TokenResponse {
+            user_id: UserId::from(identity.user_id.unwrap_or_default()),
+            email: email.clone(),
+            access_token: Secret::from(identity.access_token),
+            refresh_token: Secret::from(identity.refresh_token.unwrap_or_default()),
+            token_type: TokenType::Bearer,
+            expires_in_ms: 0,
+        };
+        Self::with_tokens(session, label, email, password, canary, tokens)
+    }
+
     /// Registers an account with an address that no other test uses.
     ///
     /// # Panics
     /// The target refuses.
-    pub(crate) async fn register(session: Session, label: &str) -> Self {
+    async fn register(session: Session, label: &str) -> Self {
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let email = format!("{label}.{unique}@example.test");
         let password = format!("correct horse {unique}");
@@ -87,7 +154,7 @@ impl SimulatedUser {
         remember(&session, &tokens);
         let index = session.capture().add_user(UserFacts {
             label: label.to_owned(),
-            user_id: Some(tokens.user_id.to_string()),
+            user_id: Some(tokens.user_id.to_string()).filter(|user_id| !user_id.is_empty()),
             email: email.clone(),
             canaries: vec![canary.clone()],
         });
@@ -108,10 +175,16 @@ impl SimulatedUser {
         &self.label
     }
 
-    /// His account.
+    /// His account; where nothing tells it, the test is not judged.
     #[must_use]
     pub fn user_id(&self) -> UserId {
-        self.tokens().user_id
+        let user_id = self.tokens().user_id;
+        if user_id.as_str().is_empty() {
+            let name = &self.session.profile().name;
+            let why = format!("{name} does not tell the ids of its users, see `users` in the profile");
+            self.session.capture().lacks(why);
+        }
+        user_id
     }
 
     /// His address.
@@ -275,10 +348,10 @@ impl SimulatedUser {
 
     // ---- connections ------------------------------------------------------------------------------------------------
 
-    /// The usual way to connect: his access token as sub-protocol `jwt.T`.
+    /// The usual way to connect: as the target's profile says, his access token as sub-protocol `jwt.T` where there is none.
     #[must_use]
     pub fn options(&self) -> ConnectOptions {
-        ConnectOptions::default().with_protocol(format!("jwt.{}", self.access_token()))
+        self.session.profile().options(&self.access_token())
     }
 
     /// Connects in the usual way and does the whole handshake.
@@ -393,8 +466,11 @@ impl SimulatedUser {
 }
 
 fn remember(session: &Session, tokens: &TokenResponse) {
-    session.capture().add_secret(tokens.access_token.reveal());
-    session.capture().add_secret(tokens.refresh_token.reveal());
+    for token in [&tokens.access_token, &tokens.refresh_token] {
+        if !token.reveal().is_empty() {
+            session.capture().add_secret(token.reveal());
+        }
+    }
 }
 
 /// Claims that an upgrade was refused with this code.

@@ -21,7 +21,7 @@ mod timing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kingsguard_report::{Level, NotJudged, RecordedViolation};
@@ -101,6 +101,20 @@ impl Judgement {
         self.not_judged.insert((Clause::named(clause).id, reason.into()));
     }
 
+    /// Takes back what was said of clauses that the target does not claim to keep.
+    fn leave_out(&mut self, left_out: &BTreeMap<String, String>) {
+        let (taken_back, stay) = std::mem::take(&mut self.violations)
+            .into_iter()
+            .partition(|violation| left_out.contains_key(violation.clause.id));
+        self.violations = stay;
+        let taken_back: Vec<Violation> = taken_back;
+        for violation in taken_back {
+            let reason = &left_out[violation.clause.id];
+            self.not_judged
+                .insert((violation.clause.id, format!("the target leaves it out: {reason}")));
+        }
+    }
+
     /// The ids of the clauses that are broken, each once.
     #[must_use]
     pub fn broken(&self) -> BTreeSet<&'static str> {
@@ -169,7 +183,8 @@ impl fmt::Display for Violation {
 /// Judges a recording by every clause that a capture can show.
 #[must_use]
 pub fn judge(recording: &Recording) -> Judgement {
-    let honest = recording.until_damaged();
+    let view = recording.in_the_contracts_words();
+    let honest = view.until_damaged();
     let reading = Reading::of(&honest);
     let mut judgement = Judgement {
         frames_judged: reading.received_frames(),
@@ -193,6 +208,7 @@ pub fn judge(recording: &Recording) -> Judgement {
     errors::judge(&reading, &mut judgement);
     timing::judge(&reading, &mut judgement);
     limits::judge(&reading, &mut judgement);
+    judgement.leave_out(&recording.facts.leaves_out);
     judgement
 }
 
@@ -200,7 +216,8 @@ pub fn judge(recording: &Recording) -> Judgement {
 /// that lag behind. A test waits a moment for these before it is judged, so that little is left unjudged.
 #[must_use]
 pub fn under_way(recording: &Recording) -> Option<String> {
-    let honest = recording.until_damaged();
+    let view = recording.in_the_contracts_words();
+    let honest = view.until_damaged();
     let reading = Reading::of(&honest);
     errors::under_way(&reading)
         .or_else(|| order::under_way(&reading))

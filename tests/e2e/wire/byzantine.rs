@@ -82,7 +82,7 @@ async fn frames_that_are_replayed_do_nothing_twice_and_nothing_for_a_stranger() 
             let mut chat = ada.connect().await;
             let said = json!({
                 "type": "user_message", "message_id": "said", "thread_id": thread_id,
-                "content": "Watch my usage for 2 seconds",
+                "content": ctx.long_run_prompt(2),
             });
             let renamed =
                 json!({ "type": "rename_thread", "message_id": "renamed", "thread_id": thread_id, "title": "hers" });
@@ -304,7 +304,7 @@ async fn of_two_clients_with_one_token_the_one_that_misbehaves_hurts_itself_only
             let thread_id = good.thread_id();
             bad.send_to(&thread_id, SwitchThread { resume: None }).await;
             bad.expect_control("thread_switched").await;
-            let asked = good.say("Watch my usage for 1 second").await;
+            let asked = good.say(&ctx.long_run_prompt(1)).await;
             let run_id = good.accepted(&asked).await.run_id;
             bad.send_text("{").await;
             bad.expect_error(ErrorCode::JsonParseError).await;

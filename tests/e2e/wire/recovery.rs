@@ -57,9 +57,9 @@ async fn next_events(chat: &mut Chat, count: usize) -> Vec<(u64, String)> {
 async fn a_run_outlives_its_connection_and_its_end_is_found_by_resume_and_in_the_history() {
     TestContext::wire(case!("SEQ-5", "SEQ-3", "SEQ-2", "CON-6"))
         .run(async |ctx| {
-            let (ada, _) = customer(ctx, "ada", 51, 60).await;
+            let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
-            let asked = chat.say("Watch my usage for 2 seconds").await;
+            let asked = chat.say(&ctx.long_run_prompt(2)).await;
             let run_id = chat.accepted(&asked).await.run_id;
             let last = chat
                 .expect_event("a tool", |event| matches!(event.body, EventBody::ToolExecuting(_)))

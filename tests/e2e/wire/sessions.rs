@@ -8,9 +8,6 @@ use crate::people::{finds_whole, origins};
 
 covers!("BRG-5");
 
-/// Long enough to end a credential meanwhile.
-const LONG: &str = "Watch my usage for 2 seconds";
-
 /// The connection ends as AUTH-6 says.
 async fn ends(chat: &mut Chat, code: ErrorCode) {
     chat.expect_error(code).await;
@@ -68,7 +65,7 @@ async fn logging_out_during_a_run_ends_the_connection_and_not_the_run() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
-            let asked = chat.say(LONG).await;
+            let asked = chat.say(&ctx.long_run_prompt(2)).await;
             let run_id = chat.accepted(&asked).await.run_id;
             let (revoked, ticket) = (ada.access_token(), ada.ticket().await);
             ada.logout().await;
@@ -98,7 +95,7 @@ async fn a_stolen_refresh_token_used_during_a_run_ends_every_connection_of_its_f
             ada.login().await;
             let stolen = ada.tokens();
             let mut chat = ada.connect().await;
-            let asked = chat.say(LONG).await;
+            let asked = chat.say(&ctx.long_run_prompt(2)).await;
             let run_id = chat.accepted(&asked).await.run_id;
             ada.refresh().await;
             let mut rotated = ada.connect().await;

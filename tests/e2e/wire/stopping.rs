@@ -15,6 +15,14 @@ fn stop(run_id: &RunId, reason: Option<&str>) -> StopAgent {
     }
 }
 
+/// Waits until a tool of a run executes.
+async fn working(chat: &mut Chat, run_id: &RunId) {
+    chat.expect_event("a tool", |event| {
+        event.header.run_id == *run_id && matches!(event.body, EventBody::ToolExecuting(_))
+    })
+    .await;
+}
+
 /// Waits until a run's `watch_usage` executes.
 async fn watching(chat: &mut Chat, run_id: &RunId) -> Event {
     chat.expect_event("watch_usage", |event| {
@@ -71,9 +79,9 @@ async fn a_run_that_is_stopped_before_its_turn_still_begins_thinks_and_ends() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
-            let first = chat.say("Watch my usage for 25 seconds").await;
+            let first = chat.say(&ctx.long_run_prompt(25)).await;
             let first = chat.accepted(&first).await.run_id;
-            watching(&mut chat, &first).await;
+            working(&mut chat, &first).await;
             let second = chat.say(SPEND_LESS).await;
             let second = chat.accepted(&second).await.run_id;
             chat.send(stop(&second, None)).await;
@@ -116,9 +124,9 @@ async fn a_foreign_run_and_one_that_never_was_are_refused_alike() {
         .run(async |ctx| {
             let (ada, eve) = (ctx.user("ada").await, ctx.user("eve").await);
             let (mut adas, mut eves) = (ada.connect().await, eve.connect().await);
-            let asked = adas.say("Watch my usage for 3 seconds").await;
+            let asked = adas.say(&ctx.long_run_prompt(3)).await;
             let run_id = adas.accepted(&asked).await.run_id;
-            watching(&mut adas, &run_id).await;
+            working(&mut adas, &run_id).await;
 
             let foreign = eves.send(stop(&run_id, Some("mine now"))).await;
             let foreign = eves.refusal_of(&foreign, ErrorCode::RunNotFound).await;

@@ -83,6 +83,7 @@ async fn partial_records_bring_in_the_data_helper_who_says_what_is_missing() {
 async fn without_records_the_data_helper_says_how_to_bring_them() {
     TestContext::wire(case!("EVT-1", "EVT-5", "ORD-5"))
         .run(async |ctx| {
+            ctx.needs(Capability::DataImport);
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
             let run = chat.ask(SPEND_LESS).await;

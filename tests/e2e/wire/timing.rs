@@ -34,6 +34,7 @@ async fn messages_are_accepted_within_half_a_second_and_begun_within_one() {
 async fn a_long_run_is_never_silent_for_five_seconds_and_sees_records_as_they_come() {
     TestContext::wire(case!("TIM-2", "EVT-6"))
         .run(async |ctx| {
+            ctx.needs(Capability::DataImport);
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
             let asked = chat.say("Watch my usage for 6 seconds").await;

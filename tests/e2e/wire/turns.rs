@@ -127,7 +127,7 @@ async fn a_run_s_state_is_told_while_it_goes_on_and_after() {
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
-            let asked = chat.say("Watch my usage for 2 seconds").await;
+            let asked = chat.say(&ctx.long_run_prompt(2)).await;
             let accepted = chat.accepted(&asked).await;
             chat.expect_event("agent_started", |event| {
                 matches!(event.body, EventBody::AgentStarted(_))

@@ -134,8 +134,11 @@ async fn what_needs_the_handshake_is_refused_before_it_and_nothing_else_is() {
             for kind in ClientType::ALL.iter().filter(|kind| kind.needs_handshake()) {
                 for name in kind.names() {
                     let message_id = MessageId::generate();
-                    chat.send_json(&messages::at_root(*kind, name, &message_id, &given))
-                        .await;
+                    let message = messages::at_root(*kind, name, &message_id, &given);
+                    if !ctx.is_claimed(&message) {
+                        continue;
+                    }
+                    chat.send_json(&message).await;
                     came.push((*name, messages::answer_name(&chat.answer_to(&message_id).await)));
                     expected.push((*name, "HANDSHAKE_REQUIRED".to_owned()));
                 }
@@ -151,8 +154,11 @@ async fn what_needs_the_handshake_is_refused_before_it_and_nothing_else_is() {
                 // Quiet ones in between: whatever they were answered would stand before the next answer.
                 chat.send_json(&json!({ "type": "pong" })).await;
                 chat.send_json(&json!({ "type": "heartbeat_ack" })).await;
-                chat.send_json(&messages::at_root(kind, name, &message_id, &given))
-                    .await;
+                let message = messages::at_root(kind, name, &message_id, &given);
+                if !ctx.is_claimed(&message) {
+                    continue;
+                }
+                chat.send_json(&message).await;
                 let frame = chat.next_text().await;
                 assert_eq!(frame.json()["correlation_id"], json!(message_id));
                 came.push((name, messages::answer_name(frame.control().expect("a control frame"))));

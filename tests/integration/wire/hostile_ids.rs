@@ -151,7 +151,7 @@ async fn a_strange_thread_id_opens_nothing_in_any_message() {
                 let mut chat = eve.connect().await;
                 let before = told(&eve, &own).await;
                 let ids = strange_ids(own.as_str(), thread_id.as_str());
-                for (message, field) in doors {
+                for (message, field) in doors.iter().filter(|(message, _)| ctx.is_claimed(message)) {
                     refuse_all(&mut chat, message, field, &ids, ErrorCode::ThreadNotFound).await;
                 }
                 assert_eq!(told(&eve, &own).await, before, "a wrong form of an id is not the id");
@@ -178,6 +178,7 @@ async fn a_strange_run_id_opens_nothing_in_any_message_or_path() {
             let mut hers = ctx.user("ada").await.connect().await;
             let foreign = hers.ask("What did I spend?").await.run_id().clone();
             let doors = ["stop_agent", "agent_status_request", "get_quality_metrics"];
+            let doors = doors.iter().filter(|door| ctx.is_claimed(&json!({ "type": door })));
             join_all(doors.map(async |door| {
                 let eve = ctx.user("eve").await;
                 let mut chat = eve.connect().await;

@@ -62,15 +62,16 @@ fn worry(test: &TestSummary) -> (u8, std::cmp::Reverse<u64>) {
     let place = match test.outcome {
         Outcome::Failed => 0,
         Outcome::Invalid => 1,
-        Outcome::NotRun => 2,
-        Outcome::Passed => 3,
+        Outcome::NotJudged => 2,
+        Outcome::NotRun => 3,
+        Outcome::Passed => 4,
     };
     (place, std::cmp::Reverse(test.duration_ms))
 }
 
 fn row(test: &TestSummary) -> Markup {
     let sign = of_outcome(test.outcome);
-    let times = test.passed + test.failed + test.invalid;
+    let times = test.passed + test.failed + test.invalid + test.beyond_profile;
     html! {
         tr {
             td { span.mark.(sign.class) title=(test.outcome.word()) { (sign.glyph) } }

@@ -79,6 +79,7 @@ pub fn of_outcome(outcome: Outcome) -> Sign {
         Outcome::Passed => ("passed", "✓"),
         Outcome::Failed => ("failed", "✕"),
         Outcome::Invalid => ("invalid", "≠"),
+        Outcome::NotJudged => ("unjudged", "?"),
         Outcome::NotRun => ("notrun", "–"),
     };
     Sign { class, glyph }

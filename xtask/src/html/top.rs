@@ -111,7 +111,8 @@ pub fn categories(summary: &Summary) -> Markup {
                     thead {
                         tr {
                             th { "category" } th { "priority" } th.bar { span.sr { "shares" } }
-                            th.n { "passed" } th.n { "failed" } th.n { "invalid run" } th.n { "warned" } th.n { "not run" }
+                            th.n { "passed" } th.n { "failed" } th.n { "invalid run" } th.n { "beyond profile" }
+                            th.n { "warned" } th.n { "not run" }
                             th.n { "not judged" } th.n { "time" }
                         }
                     }
@@ -128,16 +129,18 @@ pub fn categories(summary: &Summary) -> Markup {
                                         Share::new("passed", category.passed),
                                         Share::new("failed", category.failed),
                                         Share::new("invalid", category.invalid),
+                                        Share::new("unjudged", category.beyond_profile),
                                         Share::new("notrun", category.not_run),
                                     ]))
                                 }
                                 (count("passed", category.passed)) (count("failed", category.failed))
-                                (count("invalid", category.invalid)) (count("warned", category.warned))
+                                (count("invalid", category.invalid)) (count("unjudged", category.beyond_profile))
+                                (count("warned", category.warned))
                                 (count("notrun", category.not_run)) (count("unjudged", category.not_judged))
                                 td.n { (duration(category.duration_ms)) }
                             }
                             @if let Some(reason) = &category.reason {
-                                tr.why { td colspan="10" { "not run: " (reason) } }
+                                tr.why { td colspan="11" { "not run: " (reason) } }
                             }
                         }
                     }

@@ -185,7 +185,10 @@ pub const GROUPS: &[Group] = &[
                 &["--failed-first", "--ff"],
                 Instead("--pattern TEXT; a run names its failed tests and the command that repeats each"),
             ),
-            flag(&["--profile"], Instead("cargo xtask test performance")),
+            with_value(
+                &["--profile"],
+                Same("--profile FILE, which means what a target is like; for times cargo xtask test performance"),
+            ),
             flag(
                 &["--show-warnings"],
                 Always("a warning of the compiler is an error in CI"),

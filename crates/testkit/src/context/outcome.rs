@@ -28,6 +28,8 @@ pub(crate) enum BodyFailure {
     Failed(String),
     /// The machine or the generator fell short.
     Invalid(String),
+    /// The target does not claim what the test needs.
+    NotJudged(String),
 }
 
 impl BodyFailure {
@@ -44,6 +46,7 @@ impl std::fmt::Display for BodyFailure {
         match self {
             Self::Failed(why) => f.write_str(why),
             Self::Invalid(why) => write!(f, "invalid run: {why}"),
+            Self::NotJudged(why) => write!(f, "not judged: {why}"),
         }
     }
 }

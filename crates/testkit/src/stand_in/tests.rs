@@ -1,5 +1,7 @@
 //! The kit's own client against stand-ins.
 
+use std::sync::Arc;
+
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
@@ -40,7 +42,11 @@ impl Client {
         let known = recording.facts.users.first().cloned();
         let user = capture.add_user(known.unwrap_or_else(UserFacts::default));
         Self {
-            session: Session::new(&format!("http://{}", stand_in.address()), capture.clone()),
+            session: Session::new(
+                &format!("http://{}", stand_in.address()),
+                capture.clone(),
+                Arc::default(),
+            ),
             capture,
             user,
             _stand_in: stand_in,

@@ -580,7 +580,7 @@ fn message(thread_id: Option<&ThreadId>, body: impl Into<ClientBody>) -> ClientM
 
 async fn send(chat: &mut Chat, message: &ClientMessage) -> std::io::Result<()> {
     let text = serde_json::to_string(message).map_err(std::io::Error::other)?;
-    chat.try_send_text(&text).await
+    chat.try_send_shaped(&text).await
 }
 
 async fn abandon(chat: Option<Chat>) {

@@ -1,0 +1,208 @@
+//! `cargo xtask example python`: the Python example of docs/your-backend.md, judged as a stranger's backend would be.
+//!
+//! It must be judged green by what it claims, and red by clauses of order and content alone when it leaves an event out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
+use kingsguard_report::Summary;
+
+use crate::cli::{Cli, Command as Verb, ExampleName};
+use crate::exit::{Exit, Stop};
+use crate::provision::{self, PYTHON};
+use crate::suite_run;
+use crate::workspace::Workspace;
+
+/// The example's folder.
+const FOLDER: &str = "examples/python-backend";
+
+/// How long the example may take to listen.
+const START: Duration = Duration::from_secs(20);
+
+/// How often it is asked whether it listens.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What is judged: the wire tests of these categories.
+const CATEGORIES: &[&str] = &["integration", "e2e", "regression"];
+
+/// Tests that must be judged at least; fewer would be green by absence.
+const JUDGED_MIN: u32 = 60;
+
+/// The event that is left out, and the tests that then look.
+const LEFT_OUT: &str = "tool_completed";
+const LOOKING: &str = "test(/^wire::any_backend::/)";
+
+pub fn run(workspace: &Workspace, name: ExampleName, provision: bool) -> Result<Exit> {
+    match name {
+        ExampleName::Python => python(workspace, provision),
+    }
+}
+
+fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
+    if !PYTHON.is_there() || !can_make_environments() {
+        if !provision {
+            return Err(Stop::new(
+                Exit::Services,
+                "not run: python3 with venv and pip is not installed",
+                "the same command with --provision",
+            )
+            .into());
+        }
+        provision::install_packages(&[&PYTHON])?;
+    }
+    let interpreter = environment(workspace)?;
+    println!("==> the example as it is");
+    let exit = judge(workspace, &interpreter, None, &[])?;
+    let summary = newest(workspace)?;
+    let passed: u32 = summary.categories.iter().map(|category| category.passed).sum();
+    let beyond: u32 = summary.categories.iter().map(|category| category.beyond_profile).sum();
+    if exit != Exit::Passed {
+        return Ok(exit);
+    }
+    ensure!(
+        passed >= JUDGED_MIN,
+        "only {passed} tests judged the example ({beyond} were beyond its profile), and at least {JUDGED_MIN} must"
+    );
+    println!("==> the example without {LEFT_OUT}");
+    let exit = judge(workspace, &interpreter, Some(LEFT_OUT), &["--pattern", LOOKING])?;
+    let broken: BTreeSet<String> = newest(workspace)?
+        .violations
+        .into_iter()
+        .filter(|violation| violation.level == kingsguard_report::Level::Must)
+        .map(|violation| violation.clause)
+        .collect();
+    let expected = |clause: &String| clause.starts_with("ORD-") || clause.starts_with("EVT-");
+    ensure!(
+        exit == Exit::Failed && !broken.is_empty() && broken.iter().all(expected),
+        "without {LEFT_OUT} the example must fail by clauses of ORD and EVT alone, and it ended with {exit:?} by {broken:?}"
+    );
+    println!(
+        "{passed} tests judged the example green, {beyond} were beyond its profile; without {LEFT_OUT} it broke {broken:?}"
+    );
+    Ok(Exit::Passed)
+}
+
+/// Debian keeps `venv` apart from Python itself.
+fn can_make_environments() -> bool {
+    let status = Command::new("python3")
+        .args(["-c", "import venv, ensurepip"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// The interpreter of a virtual environment with what the example requires; made anew when that changes.
+fn environment(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target.join("python-backend");
+    let interpreter = folder.join("bin").join("python");
+    let wanted = workspace.root.join(FOLDER).join("requirements.txt");
+    let installed = folder.join("installed.txt");
+    let text = fs::read_to_string(&wanted).with_context(|| format!("reading {}", wanted.display()))?;
+    if interpreter.is_file() && fs::read_to_string(&installed).is_ok_and(|known| known == text) {
+        return Ok(interpreter);
+    }
+    println!("installing what {FOLDER} requires into {}", workspace.shown(&folder));
+    let made = Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&folder)
+        .status();
+    ensure!(
+        made.context("starting python3")?.success(),
+        "python3 -m venv made no environment in {}",
+        folder.display()
+    );
+    let pip = Command::new(&interpreter)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(&wanted)
+        .status();
+    ensure!(
+        pip.context("starting pip")?.success(),
+        "pip could not install what {} lists",
+        wanted.display()
+    );
+    fs::write(&installed, text).with_context(|| format!("writing {}", installed.display()))?;
+    Ok(interpreter)
+}
+
+/// Starts the example, lets the suite judge it, and ends it.
+fn judge(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>, more: &[&str]) -> Result<Exit> {
+    let example = Example::start(workspace, interpreter, left_out)?;
+    let url = format!("http://127.0.0.1:{}", example.port);
+    let profile = workspace.root.join(FOLDER).join("profile.toml");
+    let profile = profile.display().to_string();
+    let judged = ["--no-deps", "--target", &url, "--profile", &profile];
+    let words = ["cargo xtask", "test"]
+        .iter()
+        .chain(CATEGORIES)
+        .chain(&judged)
+        .chain(more);
+    let Verb::Test(arguments) = Cli::try_parse_from(words)
+        .context("reading a command of our own")?
+        .command
+    else {
+        anyhow::bail!("a command of our own runs no tests");
+    };
+    suite_run::test(workspace, &arguments)
+}
+
+fn newest(workspace: &Workspace) -> Result<Summary> {
+    let path = workspace.reports().join("latest").join("summary.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The example while it runs.
+#[derive(Debug)]
+struct Example {
+    child: Child,
+    port: u16,
+}
+
+impl Example {
+    fn start(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>) -> Result<Self> {
+        // Between this and the example's own listening the port is free for a moment; a clash ends the start, not the truth.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .context("looking for a free port")?
+            .port();
+        let mut command = workspace.command(interpreter);
+        command
+            .arg(format!("{FOLDER}/backend.py"))
+            .args(["--port", &port.to_string()]);
+        command.envs(left_out.map(|event| ("LEAVE_OUT", event)));
+        command.env(crate::leftovers::MARK, crate::leftovers::mark());
+        let child = command.stdin(Stdio::null()).spawn();
+        let mut example = Self {
+            child: child.context("starting the example")?,
+            port,
+        };
+        let deadline = Instant::now() + START;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if let Some(status) = example.child.try_wait().context("watching the example")? {
+                anyhow::bail!("the example ended with {status} before it listened");
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the example does not listen within {} s",
+                START.as_secs()
+            );
+            std::thread::sleep(TICK);
+        }
+        Ok(example)
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // Its end is asked for by us, whatever it says to that.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
