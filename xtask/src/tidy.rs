@@ -4,6 +4,7 @@ mod houses;
 mod inventory;
 mod ledger;
 mod original;
+mod orphans;
 mod profiles;
 mod rust_source;
 mod sabotages;
@@ -50,6 +51,7 @@ pub fn run(workspace: &Workspace, write: bool) -> Result<Exit> {
     let covered = ledger::check(workspace, &sources, write, &mut faults)?;
     original::check(workspace, &sources, &covered, write, &mut faults)?;
     test_bodies::check(&sources, &mut faults);
+    orphans::check(&sources, &mut faults);
     for source in &sources {
         check_text(source, &mut faults);
     }

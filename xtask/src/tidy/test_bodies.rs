@@ -1,4 +1,4 @@
-//! Every test claims something, none is ignored, none sleeps for effect.
+//! Every test claims something that can be wrong, none is ignored, none sleeps for effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -38,6 +38,7 @@ pub fn check(sources: &[RustSource], faults: &mut Faults) {
         for test in source.tests() {
             check_test(source, test, claiming, faults);
         }
+        check_constants(source, faults);
         if source.path.starts_with("tests") {
             check_sleeps(source, faults);
         }
@@ -84,6 +85,55 @@ fn claims(body: &str) -> bool {
     CLAIMS.iter().any(|claim| body.contains(claim))
 }
 
+/// Claims and how many of their arguments are compared; what follows is a message.
+const COMPARISONS: &[(&str, usize)] = &[("assert", 1), ("assert_eq", 2), ("assert_ne", 2)];
+
+/// A claim about constants alone cannot be wrong.
+fn check_constants(source: &RustSource, faults: &mut Faults) {
+    for (name, compared) in COMPARISONS {
+        for (at, _) in source.macro_calls(name) {
+            let arguments = arguments(&source.code[at..]);
+            let mut compared = arguments.iter().take(*compared);
+            if compared.all(|argument| is_constant(argument)) {
+                let line = source.code[..at].lines().count();
+                faults.push(format!(
+                    "{}:{line}: {name}! of constants cannot fail",
+                    source.path.display()
+                ));
+            }
+        }
+    }
+}
+
+/// The arguments of a call, from behind its opening parenthesis on.
+fn arguments(code: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut found) = (0_usize, 0, Vec::new());
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => {
+                found.push(&code[from..at]);
+                break;
+            }
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(&code[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether an expression names nothing: numbers, texts, `true`, `false` and operators.
+fn is_constant(expression: &str) -> bool {
+    expression
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+        .all(|word| ["true", "false"].contains(&word))
+}
+
 /// In the suites time passes by conditions. Waiting for a state with a deadline belongs to the kit.
 fn check_sleeps(source: &RustSource, faults: &mut Faults) {
     let lines: Vec<&str> = source.text.lines().collect();
@@ -123,7 +173,7 @@ mod tests {
     #[test]
     fn a_test_that_claims_nothing_is_a_fault() {
         let cases = [
-            ("#[test]\nfn a() { assert_eq!(1, 1); }", 0),
+            ("#[test]\nfn a() { assert_eq!(x, 1); }", 0),
             ("#[test]\nfn a() { run(); }", 1),
             ("#[test]\nfn a() { // assert!\n run(\"assert!\"); }", 1),
             ("#[test]\nfn a() { check(1); }\nfn check(n: u8) { assert!(n > 0); }", 0),
@@ -134,6 +184,24 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(faults("crates/x/src/lib.rs", text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_claim_about_constants_is_a_fault() {
+        let cases = [
+            ("assert!(true)", 1),
+            ("assert!(1 + 1 == 2, \"{x}\", x)", 1),
+            ("assert_eq!(1, 1)", 1),
+            ("assert_ne!([1, 2], [3])", 1),
+            ("assert_eq!(\"a\", \"a\")", 1),
+            ("assert!(x)", 0),
+            ("assert_eq!(f(1, 2), 3)", 0),
+            ("assert_eq!(1, x, \"why\")", 0),
+        ];
+        for (claim, expected) in cases {
+            let text = format!("#[test]\nfn a() {{ {claim}; }}");
+            assert_eq!(faults("tests/unit/main.rs", &text), expected, "{claim}");
         }
     }
 
