@@ -65,7 +65,9 @@ pub fn read(path: &Path) -> Result<Summary> {
 
 /// This run beside the baseline.
 pub fn compare(before: &Summary, now: &Summary) -> Comparison {
-    let net = |summary: &Summary| summary.duration_ms.saturating_sub(summary.build_ms) as f64;
+    // Of one repetition each.
+    let once = |summary: &Summary, ms: u64| ms as f64 / f64::from(summary.repeat.max(1));
+    let net = |summary: &Summary| once(summary, summary.duration_ms.saturating_sub(summary.build_ms));
     let categories = now.categories.iter().filter_map(|category| {
         let ran = |one: &kingsguard_report::CategorySummary| one.outcome() != Outcome::NotRun;
         let earlier = before.categories.iter().find(|one| one.name == category.name)?;
@@ -73,8 +75,8 @@ pub fn compare(before: &Summary, now: &Summary) -> Comparison {
             Change::new(
                 &category.name,
                 "ms",
-                earlier.duration_ms as f64,
-                category.duration_ms as f64,
+                once(before, earlier.duration_ms),
+                once(now, category.duration_ms),
             )
         })
     });
@@ -135,7 +137,7 @@ mod tests {
         let (mut before, mut now) = (suite_run("before", Verdict::Passed), suite_run("now", Verdict::Passed));
         before.figures = vec![Figure::new("rate", 200.0, "1/s"), Figure::new("gone", 1.0, "ms")];
         now.figures = vec![Figure::new("rate", 100.0, "1/s"), Figure::new("new", 1.0, "ms")];
-        now.categories[0].duration_ms = 3_000;
+        (now.categories[0].duration_ms, now.repeat) = (6_000, 2);
         for (summary, slow, steady) in [(&mut before, 500, 40), (&mut now, 1_500, 60)] {
             summary.tests = vec![
                 test("e2e", "slow", Outcome::Passed),

@@ -15,9 +15,9 @@ pub struct Comparison {
     pub started: DateTime<Utc>,
     /// Whether it ran on a machine that says the same of itself.
     pub same_machine: bool,
-    /// Without building, in ms.
+    /// Of one repetition, without building, in ms.
     pub duration: Change,
-    /// Times of categories that ran in both, in ms.
+    /// Times of categories that ran in both, of one repetition, in ms.
     pub categories: Vec<Change>,
     /// Figures that both have.
     pub figures: Vec<Change>,

@@ -129,3 +129,52 @@ impl TestRecord {
         format!("{name}.{process_id}.json")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    /// A failed test about ISO-1, with what it said and what its judgement found broken.
+    fn failed(message: &str, broken: &[&str]) -> TestRecord {
+        let violations = broken.iter().map(|clause| RecordedViolation {
+            clause: (*clause).to_owned(),
+            level: Level::Must,
+            message: "it broke".to_owned(),
+            sentence: String::new(),
+            expected: String::new(),
+            came: String::new(),
+            frames: Vec::new(),
+        });
+        TestRecord {
+            test: "wire::a".to_owned(),
+            category: "e2e".to_owned(),
+            clauses: vec!["ISO-1".to_owned()],
+            outcome: TestOutcome::Failed,
+            message: Some(message.to_owned()),
+            violations: violations.collect(),
+            warned: Vec::new(),
+            not_judged: Vec::new(),
+            figures: Vec::new(),
+            frames_judged: 1,
+            checks: 1,
+            evidence: None,
+            repeat: String::new(),
+            sabotage_happened: None,
+            seed: 1,
+            started: String::new(),
+            duration_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_clause_is_blamed_by_the_judgement_or_by_a_claim_of_a_test_that_is_about_it() {
+        let blamed = |record: &TestRecord| ["ISO-1", "SEQ-1", "ORD-1"].map(|clause| record.blames(clause));
+        let by_judgement = failed("SEQ-1 (MUST): a hole", &["SEQ-1"]);
+        assert_eq!(blamed(&by_judgement), [false, true, false], "its own claims held");
+        let by_claim = failed("claim does not hold: SEQ-1", &[]);
+        assert_eq!(blamed(&by_claim), [true, false, false]);
+        let by_both = failed("claim does not hold: x", &["SEQ-1"]);
+        assert_eq!(blamed(&by_both), [true, true, false]);
+    }
+}
