@@ -159,6 +159,14 @@ pub fn sabotaged_server_binary() -> Result<PathBuf> {
     )
 }
 
+/// The program that replays recordings, beside the present program.
+///
+/// # Errors
+/// It is not there.
+pub fn replay_binary() -> Result<PathBuf> {
+    beside("kingsguard-replay", "cargo build --workspace --bin kingsguard-replay")
+}
+
 fn beside(name: &str, build: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("asking for the present program")?;
     // A test binary lies in target/<profile>/deps, other programs in target/<profile>.
