@@ -226,7 +226,7 @@ impl Replay {
     fn explain(&self, f: &mut fmt::Formatter<'_>, violation: &Violation) -> fmt::Result {
         writeln!(f, "      says      {}", violation.clause.sentence)?;
         writeln!(f, "      expected  {}", indented(&violation.expected, 16))?;
-        writeln!(f, "      came      {}", indented(&violation.came, 16))?;
+        writeln!(f, "      but       {}", indented(&violation.came, 16))?;
         let ends = excerpt::ends(&self.stored.recording, &violation.frames);
         let between = violation.frames.len().saturating_sub(ends.len());
         if between > 0 {

@@ -421,7 +421,7 @@ impl<'a> Drawing<'a> {
                 &excerpt::cut(&format!("expected {}", violation.expected), chars),
             );
             let frames: Vec<String> = violation.frames.iter().take(6).map(ToString::to_string).collect();
-            let came = format!("came {} [{}]", violation.came, frames.join(", "));
+            let came = format!("but {} [{}]", violation.came, frames.join(", "));
             paper.text("", (90.0, y + 16.0), &excerpt::cut(&came, chars));
             y += 44.0;
         }
