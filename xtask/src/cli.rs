@@ -302,6 +302,9 @@ pub struct Subject {
     /// A running backend instead of our own
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// How that backend is to be talked to, where it is not ours: a file as docs/your-backend.md shows it
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
     /// Settings from environments/NAME.env
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
@@ -325,6 +328,7 @@ impl Subject {
         };
         TestArgs {
             target: self.target.clone(),
+            profile: self.profile.clone(),
             env: self.env.clone(),
             yes_production: self.yes_production,
             services: self.services,
