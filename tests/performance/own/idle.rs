@@ -8,6 +8,8 @@ use kingsguard_testkit::prelude::*;
 
 use crate::thresholds::{IDLE_CONNECTION_KB, LEFT_BEHIND_BYTES};
 
+covers!("KIT-10");
+
 /// Users that connect; each has a second thread beside that of his connection.
 const USERS: usize = 1_000;
 /// How often users come and go.

@@ -119,7 +119,7 @@ impl<'a> Reading<'a> {
     }
 
     /// For how long, at most, the machine kept some process waiting within a span.
-    fn waited_us_between(&self, from_us: u64, to_us: u64) -> u64 {
+    pub(super) fn waited_us_between(&self, from_us: u64, to_us: u64) -> u64 {
         let waits = self.recording.facts.waits.iter();
         waits
             .map(|wait| {

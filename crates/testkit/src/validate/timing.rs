@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Judgement;
-use super::log::{runs, thread_logs};
+use super::log::{RunLog, runs, thread_logs};
 use super::reading::{ConnectionReading, Frame, Lateness, Reading};
 
 const ACCEPTED_WITHIN_US: u64 = 500_000;
@@ -151,8 +151,9 @@ fn judge_silence(reading: &Reading<'_>, connection: &ConnectionReading<'_>, judg
     }
 }
 
-/// TIM-4: by the backend's own clock, with the one tolerance that the contract gives to durations (ORD-7). While the test
-/// keeps it from what it stands on, a backend can end nothing: an end is durable before it is said (SEQ-2).
+/// TIM-4: by the backend's own clock, with the one tolerance that the contract gives to durations (ORD-7), and less what the
+/// machine kept waiting. While the test keeps it from what it stands on, a backend can end nothing: an end is durable before
+/// it is said (SEQ-2).
 fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
     let deadline_ms = reading.recording.facts.run_deadline_ms as f64;
     let latest_ms = deadline_ms + 50.0 + 0.1 * deadline_ms;
@@ -162,43 +163,44 @@ fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
                 continue;
             };
             let completed = run.events.iter().find(|event| event.kind == "agent_completed");
-            let kept_from_it = |until_us: u64| reading.faulty_between(started.frame.at_us(), until_us);
-            let not_judged = "a fault of the test acted meanwhile";
-            match completed.and_then(|completed| Some((completed, completed.timestamp_ms()? - started.timestamp_ms()?)))
-            {
-                Some((completed, took)) if took as f64 > latest_ms => {
-                    if kept_from_it(completed.frame.at_us()) {
-                        judgement.cannot_judge("TIM-4", not_judged);
-                        continue;
-                    }
-                    let came = format!("run {} took {took} ms", run.run);
-                    let places = [started.place(), completed.place()];
-                    judgement.blame("TIM-4", format!("a run's end within {deadline_ms} ms"), came, places);
-                }
-                Some(_) => {}
+            let took = completed.and_then(|end| Some((end, (end.timestamp_ms()? - started.timestamp_ms()?) as f64)));
+            let begun_us = started.frame.at_us();
+            let (until_us, took_ms, came, end) = match took {
+                Some((end, ms)) => (
+                    end.frame.at_us(),
+                    ms,
+                    format!("run {} took {ms} ms", run.run),
+                    Some(end.place()),
+                ),
+                None if completed.is_some() => continue,
                 None => {
-                    let watched_us = reading
-                        .connections
-                        .iter()
-                        .filter(|connection| connection.events().any(|event| event.run == run.run))
-                        .map(|connection| connection.until_us.saturating_sub(started.frame.at_us()))
-                        .max()
-                        .unwrap_or(0);
-                    if completed.is_none() && watched_us as f64 / 1_000.0 > latest_ms {
-                        if kept_from_it(started.frame.at_us() + watched_us) {
-                            judgement.cannot_judge("TIM-4", not_judged);
-                            continue;
-                        }
-                        let came = format!("run {} is open after {} ms", run.run, watched_us / 1_000);
-                        judgement.blame(
-                            "TIM-4",
-                            format!("a run's end within {deadline_ms} ms"),
-                            came,
-                            [started.place()],
-                        );
-                    }
+                    let watched_us = watched_for_us(reading, &run, begun_us);
+                    let ms = watched_us as f64 / 1_000.0;
+                    let came = format!("run {} is open after {ms:.0} ms", run.run);
+                    (begun_us + watched_us, ms, came, None)
                 }
+            };
+            if took_ms <= latest_ms {
+                continue;
+            }
+            if reading.faulty_between(begun_us, until_us) {
+                judgement.cannot_judge("TIM-4", "a fault of the test acted meanwhile");
+            } else if took_ms - reading.waited_us_between(begun_us, until_us) as f64 / 1_000.0 <= latest_ms {
+                judgement.cannot_judge("TIM-4", "the machine kept its processes waiting meanwhile");
+            } else {
+                let places = std::iter::once(started.place()).chain(end);
+                judgement.blame("TIM-4", format!("a run's end within {deadline_ms} ms"), came, places);
             }
         }
     }
+}
+
+/// For how long after a run's beginning somebody who saw of it was there to see its end.
+fn watched_for_us(reading: &Reading<'_>, run: &RunLog<'_>, begun_us: u64) -> u64 {
+    let watchers = reading.connections.iter();
+    watchers
+        .filter(|connection| connection.events().any(|event| event.run == run.run))
+        .map(|connection| connection.until_us.saturating_sub(begun_us))
+        .max()
+        .unwrap_or(0)
 }
