@@ -52,6 +52,7 @@ mod signals;
 mod stack;
 mod suite_run;
 mod tally;
+mod target;
 mod tidy;
 mod verdict;
 mod watch;

@@ -28,7 +28,7 @@ use crate::tally::Tally;
 use crate::tidy::Inventory;
 use crate::verdict::Facts;
 use crate::workspace::Workspace;
-use crate::{baseline, images, junit, leftovers, provision, signals};
+use crate::{baseline, images, junit, leftovers, provision, signals, target};
 
 /// One execution of categories.
 struct SuiteRun<'a> {
@@ -130,14 +130,16 @@ impl SuiteRun<'_> {
             self.count_as_not_run(&listed);
             return Ok(());
         }
+        if let Err(stop) = target::check(self.workspace, self.first_build(), &self.environment)? {
+            self.lacks_services(selected, stop);
+            return Ok(());
+        }
         self.build_sabotaged(&selected)?;
         let stack = match self.stack_up(&selected) {
             Ok(stack) => stack,
             Err(error) => match error.downcast::<Stop>() {
                 Ok(stop) => {
-                    eprintln!("error: {stop}\n  next: {}", stop.next);
-                    self.facts.services_missing = Some(stop.why);
-                    self.tally.not_run(selected, "services are missing");
+                    self.lacks_services(selected, stop);
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -149,6 +151,17 @@ impl SuiteRun<'_> {
             self.facts.contradictions.push(format!("{error:#}"));
         }
         result
+    }
+
+    fn lacks_services(&mut self, selected: Vec<&Listed>, stop: Stop) {
+        eprintln!("error: {stop}\n  next: {}", stop.next);
+        self.facts.services_missing = Some(stop.why);
+        self.tally.not_run(selected, "services are missing");
+    }
+
+    /// The build whose programs help the run.
+    fn first_build(&self) -> Build {
+        self.plan.builds().first().copied().unwrap_or(Build::Debug)
     }
 
     /// The server in which faults can be planted, where tests need it. An ordinary build does not make it.
@@ -263,7 +276,7 @@ impl SuiteRun<'_> {
             return Ok(None);
         }
         self.chaos.require(selected)?;
-        let build = self.plan.builds().first().copied().unwrap_or(Build::Debug);
+        let build = self.first_build();
         if self.may_use_containers() {
             images::refresh_server(self.workspace, build)?;
         }

@@ -8,17 +8,24 @@ pub mod capability;
 pub mod profile;
 pub mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::net::TcpStream;
 
 pub use capability::Capability;
 pub use kingsguard_report::shape::Shape;
 pub use profile::Profile;
 
+use crate::session::authority;
+
 /// The variable that names the profile's file.
 pub const PROFILE_VARIABLE: &str = "KINGSGUARD_TARGET_PROFILE";
+
+/// How long a target may take to be reached before a suite run.
+const REACH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The target that `KINGSGUARD_TARGET` and [`PROFILE_VARIABLE`] name.
 #[derive(Clone, Debug)]
@@ -39,15 +46,38 @@ impl Target {
         let Some(url) = named("KINGSGUARD_TARGET") else {
             return Ok(None);
         };
-        let profile = match named(PROFILE_VARIABLE) {
-            Some(path) => Profile::read(&PathBuf::from(path))?,
-            None => Profile::default(),
-        };
-        let url = http_address(&url).with_context(|| format!("reading the target's address {url}"))?;
-        Ok(Some(Self {
+        let profile = named(PROFILE_VARIABLE).map(PathBuf::from);
+        Self::read(&url, profile.as_deref()).map(Some)
+    }
+
+    /// The target at `url`, one of its addresses, with the profile that this file holds or else the contract's own.
+    ///
+    /// # Errors
+    /// The address is none, or the profile cannot be read.
+    pub fn read(url: &str, profile: Option<&Path>) -> Result<Self> {
+        let profile = profile.map(Profile::read).transpose()?.unwrap_or_default();
+        let url = http_address(url).with_context(|| format!("reading the target's address {url}"))?;
+        anyhow::ensure!(
+            url.starts_with("http://"),
+            "the target's address {url} needs TLS, which is not spoken yet: name a plain one, http:// or ws://"
+        );
+        Ok(Self {
             url,
             profile: Arc::new(profile),
-        }))
+        })
+    }
+
+    /// Claims that something listens at its address.
+    ///
+    /// # Errors
+    /// Nothing does, or not within [`REACH_DEADLINE`].
+    pub async fn reach(&self) -> Result<()> {
+        let address = authority(&self.url);
+        let connected = tokio::time::timeout(REACH_DEADLINE, TcpStream::connect(&address)).await;
+        connected
+            .with_context(|| format!("no answer within {} s", REACH_DEADLINE.as_secs()))?
+            .with_context(|| format!("connecting to {address}"))?;
+        Ok(())
     }
 }
 

@@ -284,6 +284,46 @@ mod own {
             .await;
     }
 
+    /// What the runner asks before it runs anything against a target: the exit code tells it whose fault it is.
+    #[test]
+    fn a_target_is_looked_at_before_anything_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let check = |target: &str, profile: &str| {
+            let path = folder.path().join("profile.toml");
+            std::fs::write(&path, profile).expect("written");
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_kingsguard-stack"))
+                .args(["check-target", "--target", target, "--profile"])
+                .arg(&path)
+                .output()
+                .expect("the program starts");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code(), said)
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let target = format!("ws://{}/ws", listener.local_addr().expect("it is bound"));
+        let sound = "name = \"mine\"";
+        assert_eq!(check(&target, sound), (Some(0), String::new()));
+        for (profile, named) in [
+            ("name = \"mine\"\ncolour = 1", "unknown field `colour`"),
+            (
+                "name = \"mine\"\n[connection]\npath = \"ws\"",
+                "`connection.path` is \"ws\": begin it with /",
+            ),
+            (
+                "name = \"mine\"\n[users]\nby = \"tokens\"\nfile = \"none.txt\"",
+                "`users.file`",
+            ),
+        ] {
+            let (code, said) = check(&target, profile);
+            assert!(code == Some(2) && said.contains(named), "{code:?} {said}");
+        }
+        let (code, said) = check("chat.example", sound);
+        assert!(code == Some(2) && said.contains("expected http://"), "{code:?} {said}");
+        drop(listener);
+        let (code, said) = check(&target, sound);
+        assert!(code == Some(4) && said.contains("cannot be reached"), "{code:?} {said}");
+    }
+
     /// A supervisor of its own must be gone, with everything it started, soon after its owner.
     #[test]
     fn a_stack_ends_with_its_owner() {

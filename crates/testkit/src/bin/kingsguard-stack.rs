@@ -11,6 +11,10 @@ use kingsguard_testkit::provider::ProviderChoice;
 use kingsguard_testkit::provider::processes::tail;
 use kingsguard_testkit::stack::{STACK_VARIABLE, Stack};
 use kingsguard_testkit::supervisor;
+use kingsguard_testkit::target::Target;
+
+/// The exit code for a command that cannot be followed, the same as the runner's.
+const USAGE: u8 = 2;
 
 /// The exit code for services that cannot be had, the same as the runner's.
 const SERVICES_UNAVAILABLE: u8 = 4;
@@ -69,6 +73,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether a target can be judged: its profile is sound, and something listens at its address.
+    CheckTarget {
+        /// Its address.
+        #[arg(long)]
+        target: String,
+        /// The file that says what it is like.
+        #[arg(long)]
+        profile: Option<PathBuf>,
+    },
     /// Keep a stack; `up` starts this.
     #[command(hide = true)]
     Supervise {
@@ -78,14 +91,29 @@ enum Command {
     },
 }
 
+/// Nothing answers at a target's address.
+#[derive(Debug, thiserror::Error)]
+#[error("the target {url} cannot be reached")]
+struct Unreachable {
+    url: String,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let is_up = matches!(arguments.command, Command::Up { .. } | Command::Serve { .. });
+    let usual = match arguments.command {
+        Command::Up { .. } | Command::Serve { .. } => SERVICES_UNAVAILABLE,
+        Command::CheckTarget { .. } => USAGE,
+        _ => 1,
+    };
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kingsguard-stack: {error:#}");
-            ExitCode::from(if is_up { SERVICES_UNAVAILABLE } else { 1 })
+            ExitCode::from(if error.is::<Unreachable>() {
+                SERVICES_UNAVAILABLE
+            } else {
+                usual
+            })
         }
     }
 }
@@ -159,6 +187,13 @@ fn run(command: Command) -> Result<()> {
                 Ok(())
             })),
         Command::Supervise { folder } => supervisor::supervise(&folder),
+        Command::CheckTarget { target, profile } => {
+            let target = Target::read(&target, profile.as_deref())?;
+            tokio::runtime::Runtime::new()
+                .context("starting the runtime")?
+                .block_on(target.reach())
+                .context(Unreachable { url: target.url })
+        }
     }
 }
 

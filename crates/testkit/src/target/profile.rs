@@ -118,7 +118,11 @@ impl Profile {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading the profile {}", path.display()))?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Self::parse(&text, &folder).with_context(|| format!("reading the profile {}", path.display()))
+        let read = Self::parse(&text, &folder).and_then(|profile| {
+            profile.users.look()?;
+            Ok(profile)
+        });
+        read.with_context(|| format!("reading the profile {}", path.display()))
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Self> {

@@ -141,6 +141,14 @@ impl Users {
         }
     }
 
+    /// Claims that what it names besides the target is there.
+    pub(super) fn look(&self) -> Result<()> {
+        match self {
+            Self::Tokens(tokens) => tokens.read().map(drop),
+            Self::Register(_) | Self::Command(_) => Ok(()),
+        }
+    }
+
     pub(super) fn resolve(&mut self, folder: &Path) {
         if let Self::Tokens(Tokens { file: Some(file), .. }) = self {
             *file = beside(folder, file);
@@ -194,20 +202,26 @@ impl Register {
 }
 
 impl Tokens {
-    /// Waits until no other test has the listed users, and takes them all.
-    pub(crate) async fn lease(&self) -> Result<Lease> {
-        let (text, name) = match (&self.file, &self.variable) {
+    /// The list and what to call it.
+    fn read(&self) -> Result<(String, String)> {
+        match (&self.file, &self.variable) {
             (Some(file), _) => {
                 let text = std::fs::read_to_string(file);
-                let text = text.with_context(|| format!("reading the tokens in {}", file.display()))?;
-                (text, file.display().to_string())
+                let text = text.with_context(|| format!("reading the tokens of `users.file` in {}", file.display()))?;
+                Ok((text, file.display().to_string()))
             }
             (None, Some(variable)) => {
-                let text = std::env::var(variable).with_context(|| format!("reading the tokens in ${variable}"))?;
-                (text, variable.clone())
+                let text = std::env::var(variable);
+                let text = text.with_context(|| format!("reading the tokens of `users.variable` in ${variable}"))?;
+                Ok((text, variable.clone()))
             }
             (None, None) => bail!("`users` by tokens needs either `file` or `variable`"),
-        };
+        }
+    }
+
+    /// Waits until no other test has the listed users, and takes them all.
+    pub(crate) async fn lease(&self) -> Result<Lease> {
+        let (text, name) = self.read()?;
         let lines = text.lines().map(str::trim);
         let mut free: Vec<Identity> = lines
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
