@@ -12,3 +12,4 @@ mod resilience;
 mod restart;
 mod retention;
 mod secrets;
+mod tls;

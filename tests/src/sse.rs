@@ -1,8 +1,8 @@
 //! The stream of Server-Sent Events as a client without a browser reads it.
 
 use kingsguard_testkit::prelude::*;
+use kingsguard_testkit::transport::Stream;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 /// One event of a stream, field by field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub struct SseEvent {
     pub data: String,
 }
 
-/// A stream of Server-Sent Events over a plain HTTP/1.0 connection, whose body ends with the connection.
+/// A stream of Server-Sent Events over an HTTP/1.0 connection, whose body ends with the connection.
 #[derive(Debug)]
 pub struct SseStream {
-    lines: tokio::io::Lines<BufReader<TcpStream>>,
+    lines: tokio::io::Lines<BufReader<Stream>>,
 }
 
 impl SseStream {
@@ -28,8 +28,9 @@ impl SseStream {
     /// The target refuses.
     pub async fn open(ctx: &TestContext, user: &SimulatedUser, thread_id: &ThreadId, last: Option<&str>) -> Self {
         ctx.needs(Capability::Sse);
-        let address = ctx.http_url().trim_start_matches("http://").to_owned();
-        let mut stream = TcpStream::connect(&address).await.expect("the target listens");
+        let url = ctx.http_url();
+        let address = url.split("://").nth(1).expect("an address has a scheme");
+        let mut stream = ctx.dial().await;
         let last = last
             .map(|last| format!("Last-Event-ID: {last}\r\n"))
             .unwrap_or_default();
@@ -39,6 +40,7 @@ impl SseStream {
             user.access_token()
         );
         stream.write_all(request.as_bytes()).await.expect("the target reads");
+        stream.flush().await.expect("the target reads");
         let mut lines = BufReader::new(stream).lines();
         let mut head = Vec::new();
         loop {

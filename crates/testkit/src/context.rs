@@ -1,20 +1,22 @@
 //! What a test holds in its hand: isolated users, a target, the capture; judgement and evidence at the end.
 
+mod faults;
 mod outcome;
 mod target;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Mutex as StdMutex;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::FutureExt as _;
 use kingsguard_protocol::{ErrorCode, Timestamp};
 use kingsguard_report::Figure;
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::time::Instant;
 
@@ -24,7 +26,7 @@ use crate::chat::{Chat, PATIENCE};
 use crate::connect::ConnectOptions;
 use crate::deployment::{Deployment, SABOTAGE};
 use crate::evidence::{Evidence, Finding, Keep};
-use crate::fault::{FaultProxy, Ledger};
+use crate::fault::Ledger;
 use crate::http::Http;
 use crate::link::Refused;
 use crate::provider::private::PrivateServices;
@@ -32,10 +34,11 @@ use crate::raw::RawSocket;
 use crate::recording::Recording;
 use crate::sabotage::{RULES_VARIABLE, Sabotage, Saboteur};
 use crate::schedule::ScheduleWatch;
-use crate::session::{Session, authority};
+use crate::session::Session;
 use crate::stack::Stack;
 use crate::target::Target;
 use crate::timing::Timing;
+use crate::transport::{Stream, authority};
 use crate::user::{SimulatedUser, expect_refusal};
 use crate::validate;
 pub(crate) use outcome::BodyFailure;
@@ -54,6 +57,7 @@ pub struct Builder {
     nodes: usize,
     services: Whose,
     seed: Option<u64>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Whose Postgres and Redis a test uses.
@@ -127,6 +131,20 @@ impl Builder {
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Believes certificates of the authorities in this file and no others, where the test puts TLS before its backend.
+    ///
+    /// # Panics
+    /// The test is a wire test: a target's profile says what is believed.
+    #[must_use]
+    pub fn with_ca_file(mut self, ca_file: impl Into<PathBuf>) -> Self {
+        assert!(
+            self.own,
+            "a wire test runs against any target, whose profile says what is believed"
+        );
+        self.ca_file = Some(ca_file.into());
         self
     }
 
@@ -243,11 +261,17 @@ impl Builder {
         capture: &Capture,
         evidence: &Evidence,
     ) -> Result<TestContext> {
-        let profile = target.as_ref().map(|target| target.profile.clone()).unwrap_or_default();
+        let mut profile = target.as_ref().map(|target| target.profile.clone()).unwrap_or_default();
+        if self.ca_file.is_some() {
+            Arc::make_mut(&mut profile).connection.ca_file = self.ca_file;
+        }
         let sabotage = Sabotage::from_env()?;
         let (mut deployment, mut services, mut saboteur) = (None, None, None);
         let base_url = match target {
             Some(_) if self.own => bail!("needs its own stack: not run against a target"),
+            Some(target) if sabotage.is_some() && !target.url.starts_with("http://") => {
+                bail!("a sabotage stands in front of a plain target only: name it by http:// or ws://")
+            }
             Some(target) => match &sabotage {
                 Some(sabotage) => {
                     let before = Saboteur::before(&authority(&target.url), sabotage)
@@ -343,6 +367,7 @@ impl TestContext {
             nodes: 1,
             services: Whose::Shared,
             seed: None,
+            ca_file: None,
         }
     }
 
@@ -404,6 +429,17 @@ impl TestContext {
         RawSocket::open(&self.session).await
     }
 
+    /// A connection to the target on which nothing was said yet.
+    ///
+    /// # Panics
+    /// It cannot be reached.
+    pub async fn dial(&self) -> Stream {
+        match self.session.dial().await {
+            Ok(stream) => stream,
+            Err(error) => panic!("connecting to {}: {error}", self.http_url()),
+        }
+    }
+
     /// The REST side without a credential.
     #[must_use]
     pub fn http(&self) -> Http {
@@ -415,13 +451,13 @@ impl TestContext {
         Http::new(&self.node_url(node).await, self.capture.clone())
     }
 
-    /// The target's address, `http://…`.
+    /// The target's address, `http://…` or `https://…`.
     #[must_use]
     pub fn http_url(&self) -> String {
         self.session.http().base().to_owned()
     }
 
-    /// The target's WebSocket address, such as `ws://…/ws`.
+    /// The target's WebSocket address, such as `ws://…/ws` or `wss://…/ws`.
     #[must_use]
     pub fn ws_url(&self) -> String {
         let path = &self.session.profile().connection.path;
@@ -628,46 +664,6 @@ impl TestContext {
             .log(node)
             .await
             .unwrap_or_else(|error| panic!("reading the log of node {node}: {error:#}"))
-    }
-
-    // ---- faults -----------------------------------------------------------------------------------------------------
-
-    /// A proxy between the test and a node, and the base URL that leads through it. What is injected there and never
-    /// happens fails the test; what it damages is told in the recording.
-    pub async fn fault_proxy_before_node(&self, node: usize) -> (FaultProxy, String) {
-        let url = self.node_url(node).await;
-        let proxy = FaultProxy::noted_before_websocket(&authority(&url), self.rng().random(), self.ledger.clone());
-        let led = proxy.lead(&url);
-        (proxy, led)
-    }
-
-    /// A proxy between nodes and Postgres, and the value of `KINGSGUARD_DATABASE_URL` that leads through it: for nodes that
-    /// are started with it, see [`TestContext::add_node_with`].
-    pub async fn fault_proxy_before_postgres(&self) -> (FaultProxy, String) {
-        self.fault_proxy_before_service("KINGSGUARD_DATABASE_URL").await
-    }
-
-    /// A proxy between nodes and Redis, and the value of `KINGSGUARD_REDIS_URL` that leads through it.
-    pub async fn fault_proxy_before_redis(&self) -> (FaultProxy, String) {
-        self.fault_proxy_before_service("KINGSGUARD_REDIS_URL").await
-    }
-
-    async fn fault_proxy_before_service(&self, setting: &str) -> (FaultProxy, String) {
-        let url = self
-            .backend()
-            .await
-            .settings()
-            .get(setting)
-            .cloned()
-            .unwrap_or_default();
-        let Some(authority) = authority_of(&url) else {
-            panic!("{setting} names no host");
-        };
-        let proxy = FaultProxy::noted_before_bytes(&authority, self.rng().random(), self.ledger.clone());
-        let own = proxy.address().to_string();
-        self.capture.update_facts(|facts| facts.internal_addresses.push(own));
-        let led = proxy.lead(&url);
-        (proxy, led)
     }
 
     async fn settle(&self) {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::capture::Capture;
 use crate::target::{Capability, Profile};
+use crate::transport::Trust;
 
 /// How long one call may take before the test is told that the target hangs.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -31,19 +32,27 @@ impl Http {
     /// A client for the target at `base`, such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: &str, capture: Capture) -> Self {
-        Self::of(base, capture, Arc::default())
+        Self::of(base, capture, Arc::default(), &Trust::default())
     }
 
     /// The same, for a target with a profile.
-    pub(crate) fn of(base: &str, capture: Capture, profile: Arc<Profile>) -> Self {
+    ///
+    /// # Panics
+    /// The profile's authorities cannot be read.
+    pub(crate) fn of(base: &str, capture: Capture, profile: Arc<Profile>, trust: &Trust) -> Self {
         // A second test of the same process finds it installed already; both are the same provider.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(CALL_DEADLINE)
-            .build()
-            .expect("the options are constant");
+            .timeout(CALL_DEADLINE);
+        if trust.is_about(base) {
+            client = match trust.config() {
+                Ok(config) => client.tls_backend_preconfigured(config.as_ref().clone()),
+                Err(error) => panic!("preparing TLS for {base}: {error:#}"),
+            };
+        }
+        let client = client.build().expect("the options are constant");
         Self {
             client,
             base: base.trim_end_matches('/').to_owned(),
@@ -58,6 +67,15 @@ impl Http {
     pub fn with_bearer(&self, token: &str) -> Self {
         Self {
             bearer: Some(token.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// The same, by another address of the target.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
             ..self.clone()
         }
     }

@@ -69,6 +69,7 @@ pub mod supervisor;
 pub mod target;
 pub mod timeline;
 pub mod timing;
+pub mod transport;
 pub mod user;
 pub mod validate;
 

@@ -2,13 +2,14 @@
 //! tasks that move frames between the socket, the capture and the test.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_tungstenite::WebSocketStream;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::capture::Tap;
 use crate::recording::{Direction, EndingKind, FrameKind};
+use crate::transport::{Stream, Trust, dial, host, socket};
 
 /// How long the answer to an upgrade may take before the test is told that the target hangs.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(30);
@@ -53,7 +55,7 @@ impl Head {
     ///
     /// # Errors
     /// The connection ends, or what comes is no HTTP head.
-    pub async fn read(stream: &mut TcpStream) -> io::Result<Self> {
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
         let mut bytes = Vec::with_capacity(1024);
         let end = loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -128,7 +130,9 @@ pub(crate) struct Link {
 /// The parts of a request for an upgrade.
 #[derive(Debug)]
 pub(crate) struct UpgradeRequest {
-    pub(crate) authority: String,
+    /// The address of the target, `http://…` or `https://…`.
+    pub(crate) base: String,
+    pub(crate) trust: Trust,
     pub(crate) path_and_query: String,
     pub(crate) headers: Vec<(String, String)>,
 }
@@ -145,20 +149,22 @@ impl Link {
     }
 
     async fn upgrade(request: UpgradeRequest, tap: Tap) -> io::Result<Result<Self, Refused>> {
-        let mut stream = TcpStream::connect(&request.authority).await?;
-        stream.set_nodelay(true)?;
-        tap.speaks_from(stream.local_addr()?);
+        let mut stream = dial(&request.base, &request.trust).await?;
+        socket(&stream).set_nodelay(true)?;
+        tap.speaks_from(socket(&stream).local_addr()?);
         let key = STANDARD.encode(rand::random::<[u8; 16]>());
         let mut head = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {key}\r\n",
-            request.path_and_query, request.authority,
+            request.path_and_query,
+            host(&request.base),
         );
         for (name, value) in &request.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).await?;
+        stream.flush().await?;
         let head = Head::read(&mut stream).await?;
         tap.upgraded(head.status, head.header("sec-websocket-protocol").map(str::to_owned));
         if head.status != 101 {
@@ -173,10 +179,8 @@ impl Link {
         Ok(Ok(Self::start(stream, head.rest, tap).await?))
     }
 
-    async fn start(stream: TcpStream, rest: Vec<u8>, tap: Tap) -> io::Result<Self> {
-        let std_stream = stream.into_std()?;
-        let cutter = std_stream.try_clone()?;
-        let stream = TcpStream::from_std(std_stream)?;
+    async fn start(stream: Stream, rest: Vec<u8>, tap: Tap) -> io::Result<Self> {
+        let cutter = std::net::TcpStream::from(socket(&stream).as_fd().try_clone_to_owned()?);
         // The test must see whatever the target sends; bounds are the target's business.
         let config = WebSocketConfig::default()
             .max_message_size(None)
@@ -251,12 +255,16 @@ impl Drop for Link {
     }
 }
 
-async fn read_refusal(mut stream: TcpStream, head: Head) -> io::Result<Refused> {
+async fn read_refusal(mut stream: Stream, head: Head) -> io::Result<Refused> {
     let mut body = head.rest.clone();
     let length: Option<usize> = head.header("content-length").and_then(|length| length.parse().ok());
     while length.is_none_or(|length| body.len() < length) {
-        if stream.read_buf(&mut body).await? == 0 {
-            break;
+        match stream.read_buf(&mut body).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // TLS tells a body that ends with its connection from one that was cut; many servers do not say which it was.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && length.is_none() => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(Refused {
@@ -284,7 +292,7 @@ fn close_bytes(frame: &CloseFrame) -> Vec<u8> {
 }
 
 async fn write_frames(
-    mut sink: SplitSink<WebSocketStream<TcpStream>, Message>,
+    mut sink: SplitSink<WebSocketStream<Stream>, Message>,
     mut to_send: mpsc::UnboundedReceiver<(Message, oneshot::Sender<io::Result<()>>)>,
     tap: Tap,
 ) {
@@ -301,7 +309,7 @@ async fn write_frames(
 }
 
 async fn read_frames(
-    mut source: SplitStream<WebSocketStream<TcpStream>>,
+    mut source: SplitStream<WebSocketStream<Stream>>,
     mut may_read: watch::Receiver<bool>,
     arrived: mpsc::UnboundedSender<Arrival>,
     tap: Tap,

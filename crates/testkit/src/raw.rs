@@ -4,18 +4,18 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::capture::Capture;
 use crate::chat::PATIENCE;
 use crate::connect::ConnectOptions;
 use crate::link::Head;
-use crate::session::{Session, authority};
+use crate::session::Session;
+use crate::transport::{Stream, authority};
 
-/// One TCP connection to the target; the test writes its bytes.
+/// One TCP or TLS connection to the target; the test writes its bytes.
 #[derive(Debug)]
 pub struct RawSocket {
-    stream: TcpStream,
+    stream: Stream,
     authority: String,
     buffer: Vec<u8>,
     capture: Capture,
@@ -174,7 +174,7 @@ impl ReadFrame {
 impl RawSocket {
     pub(crate) async fn open(session: &Session) -> Self {
         let authority = authority(session.http().base());
-        match TcpStream::connect(&authority).await {
+        match session.dial().await {
             Ok(stream) => Self {
                 stream,
                 authority,
@@ -192,7 +192,8 @@ impl RawSocket {
     /// # Errors
     /// The connection is gone.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Writes a frame.

@@ -9,6 +9,7 @@ use crate::http::Http;
 use crate::link::{Link, Refused, UpgradeRequest};
 use crate::target::users::Lease;
 use crate::target::{Capability, Profile};
+use crate::transport::{Stream, Trust, dial};
 
 /// What the users and connections of one test share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Session {
 struct Inner {
     capture: Capture,
     http: Http,
+    trust: Trust,
     profile: Arc<Profile>,
     /// The listed users, where the profile has a list and the test asked for one.
     lease: tokio::sync::Mutex<Option<Lease>>,
@@ -29,11 +31,13 @@ struct Inner {
 
 impl Session {
     pub(crate) fn new(base_url: &str, capture: Capture, profile: Arc<Profile>) -> Self {
-        let http = Http::of(base_url, capture.clone(), profile.clone());
+        let trust = profile.connection.trust();
+        let http = Http::of(base_url, capture.clone(), profile.clone(), &trust);
         Self {
             inner: Arc::new(Inner {
                 capture,
                 http,
+                trust,
                 profile,
                 lease: tokio::sync::Mutex::default(),
                 parked: Mutex::default(),
@@ -109,15 +113,23 @@ impl Session {
     /// # Panics
     /// The target cannot be reached, or does not answer HTTP.
     pub(crate) async fn upgrade(&self, user: Option<usize>, options: ConnectOptions) -> Result<Link, Refused> {
-        let authority = self.authority_for(&options);
+        let base = self.base_for(&options).to_owned();
         match self.try_upgrade(user, options).await {
             Ok(result) => result,
-            Err(error) => panic!("opening a WebSocket at {authority}: {error}"),
+            Err(error) => panic!("opening a WebSocket at {base}: {error}"),
         }
     }
 
-    fn authority_for(&self, options: &ConnectOptions) -> String {
-        authority(options.base_url.as_deref().unwrap_or_else(|| self.http().base()))
+    fn base_for<'a>(&'a self, options: &'a ConnectOptions) -> &'a str {
+        options.base_url.as_deref().unwrap_or_else(|| self.http().base())
+    }
+
+    /// A connection to the target on which nothing was said yet.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) async fn dial(&self) -> io::Result<Stream> {
+        dial(self.http().base(), &self.inner.trust).await
     }
 
     /// The same, for a target that may be away.
@@ -134,29 +146,14 @@ impl Session {
         {
             self.capture().lacks(why);
         }
-        let authority = self.authority_for(&options);
+        let base = self.base_for(&options).to_owned();
         let tap = self.capture().open(user, options.protocols.clone());
         let request = UpgradeRequest {
-            authority,
+            base,
+            trust: self.inner.trust.clone(),
             path_and_query: options.path_and_query(&self.profile().connection.path),
             headers: options.headers(),
         };
         Link::open(request, tap).await
-    }
-}
-
-/// Host and port of an `http://` address.
-///
-/// # Panics
-/// It is no `http://` address: a WebSocket over TLS is not supported by the kit; put a plain listener in front.
-pub(crate) fn authority(base: &str) -> String {
-    let Some(rest) = base.strip_prefix("http://") else {
-        panic!("target must be an http:// address, not {base}");
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if authority.contains(':') {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
     }
 }

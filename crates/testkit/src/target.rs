@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::net::TcpStream;
 
 pub use capability::Capability;
 pub use kingsguard_report::shape::Shape;
 pub use profile::Profile;
 
-use crate::session::authority;
+use crate::transport::dial;
 
 /// The variable that names the profile's file.
 pub const PROFILE_VARIABLE: &str = "KINGSGUARD_TARGET_PROFILE";
@@ -30,7 +29,7 @@ const REACH_DEADLINE: Duration = Duration::from_secs(10);
 /// The target that `KINGSGUARD_TARGET` and [`PROFILE_VARIABLE`] name.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Its address, `http://…`.
+    /// Its address, `http://…` or `https://…`.
     pub url: String,
     /// What it is like.
     pub profile: Arc<Profile>,
@@ -57,27 +56,21 @@ impl Target {
     pub fn read(url: &str, profile: Option<&Path>) -> Result<Self> {
         let profile = profile.map(Profile::read).transpose()?.unwrap_or_default();
         let url = http_address(url).with_context(|| format!("reading the target's address {url}"))?;
-        anyhow::ensure!(
-            url.starts_with("http://"),
-            "the target's address {url} needs TLS, which is not spoken yet: name a plain one, http:// or ws://"
-        );
         Ok(Self {
             url,
             profile: Arc::new(profile),
         })
     }
 
-    /// Claims that something listens at its address.
+    /// Claims that something listens at its address, and that it speaks TLS as one may believe where it must.
     ///
     /// # Errors
     /// Nothing does, or not within [`REACH_DEADLINE`].
     pub async fn reach(&self) -> Result<()> {
-        let address = authority(&self.url);
-        let connected = tokio::time::timeout(REACH_DEADLINE, TcpStream::connect(&address)).await;
-        connected
-            .with_context(|| format!("no answer within {} s", REACH_DEADLINE.as_secs()))?
-            .with_context(|| format!("connecting to {address}"))?;
-        Ok(())
+        let trust = self.profile.connection.trust();
+        let connected = tokio::time::timeout(REACH_DEADLINE, dial(&self.url, &trust)).await;
+        let connected = connected.with_context(|| format!("no answer within {} s", REACH_DEADLINE.as_secs()))?;
+        connected.map(drop).context("connecting to it")
     }
 }
 

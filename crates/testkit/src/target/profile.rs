@@ -10,6 +10,7 @@ use super::users::Users;
 use super::{Capability, Shape};
 use crate::clause::Clause;
 use crate::connect::ConnectOptions;
+use crate::transport::Trust;
 
 /// Stands for a user's token in a template.
 const TOKEN: &str = "{token}";
@@ -52,6 +53,9 @@ pub struct Connection {
     pub headers: BTreeMap<String, String>,
     /// Templates of query parameters.
     pub query: BTreeMap<String, String>,
+    /// The authorities that its certificate is believed by, as PEM, relative to the profile; those of this machine where it
+    /// is absent.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for Connection {
@@ -61,7 +65,15 @@ impl Default for Connection {
             protocols: vec![format!("jwt.{TOKEN}")],
             headers: BTreeMap::new(),
             query: BTreeMap::new(),
+            ca_file: None,
         }
+    }
+}
+
+impl Connection {
+    /// Whose certificates are believed.
+    pub(crate) fn trust(&self) -> Trust {
+        Trust::of(self.ca_file.as_deref())
     }
 }
 
@@ -119,6 +131,9 @@ impl Profile {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading the profile {}", path.display()))?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         let read = Self::parse(&text, &folder).and_then(|profile| {
+            if profile.connection.ca_file.is_some() {
+                profile.connection.trust().config()?;
+            }
             profile.users.look()?;
             Ok(profile)
         });
@@ -130,6 +145,9 @@ impl Profile {
             toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.to_string().trim()))?;
         profile.check()?;
         profile.users.resolve(folder);
+        if let Some(ca_file) = &mut profile.connection.ca_file {
+            *ca_file = beside(folder, ca_file);
+        }
         Ok(profile)
     }
 
