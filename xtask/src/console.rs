@@ -198,6 +198,8 @@ fn next_step(summary: &Summary) -> Option<&'static str> {
     let is = |exit: Exit| code == exit.code();
     if is(Exit::Nothing) {
         Some("cargo xtask list shows what exists; loosen --pattern, --shard or --target")
+    } else if is(Exit::Services) && summary.target != "own" {
+        Some("start the backend, or correct --target and `connection.ca_file` of its profile")
     } else if is(Exit::Services) {
         Some("cargo xtask doctor, or the same command with --provision")
     } else if is(Exit::Budget) {

@@ -43,7 +43,7 @@ fn check_with(binary: &Path, workspace: &Workspace, environment: &Environment) -
         Some(Exit::Services) => Ok(Err(Stop::new(
             Exit::Services,
             why,
-            "start the backend, or correct --target; nothing was run",
+            "start the backend, or correct --target and `connection.ca_file` of its profile; nothing was run",
         ))),
         Some(Exit::Usage) => {
             let next = "correct that field; environments/example.profile.toml shows every one with its meaning";
