@@ -372,6 +372,7 @@ mod planted {
 
     use kingsguard_testkit::clause::Clause;
     use kingsguard_testkit::provider::{sabotaged_server_binary, server_binary};
+    use memchr::memmem;
     use serde_json::Value;
 
     fn sabotaged_server(arguments: &[&str], sabotage: &str) -> Output {
@@ -392,18 +393,17 @@ mod planted {
 
     #[test]
     fn an_ordinary_server_holds_no_fault_that_could_be_chosen() {
-        let text_in = |binary: anyhow::Result<PathBuf>| {
-            let bytes = std::fs::read(binary.expect("it is built")).expect("it can be read");
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        let (ordinary, sabotaged) = (text_in(server_binary()), text_in(sabotaged_server_binary()));
+        let bytes_of =
+            |binary: anyhow::Result<PathBuf>| std::fs::read(binary.expect("it is built")).expect("it can be read");
+        let (ordinary, sabotaged) = (bytes_of(server_binary()), bytes_of(sabotaged_server_binary()));
+        let holds = |binary: &[u8], word: &str| memmem::find(binary, word.as_bytes()).is_some();
         let catalogue = catalogue();
         assert!(catalogue.len() >= 5, "{catalogue:?}");
         let ids = catalogue.iter().map(|one| text(one, "id"));
         for word in ids.chain(["KINGSGUARD_SABOTAGE"]) {
-            assert!(!ordinary.contains(word), "an ordinary server knows {word}");
+            assert!(!holds(&ordinary, word), "an ordinary server knows {word}");
             assert!(
-                sabotaged.contains(word),
+                holds(&sabotaged, word),
                 "the other one must know {word}, or this test shows nothing"
             );
         }
