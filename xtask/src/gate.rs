@@ -4,13 +4,14 @@
 //! is no reason to go.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use kingsguard_report::clause::Clause;
 use kingsguard_report::gate::{Answer, GATE_VERSION, Gate, MustCounts, Reason, RollbackCriterion};
 use kingsguard_report::{ClauseSummary, ClauseVerdict, Level, Summary};
 
+use crate::baseline;
 use crate::cli::GateArgs;
 use crate::exit::{Exit, Stop};
 use crate::suite_run;
@@ -24,7 +25,7 @@ pub fn run(workspace: &Workspace, args: &GateArgs) -> Result<Exit> {
     let others = args
         .with
         .iter()
-        .map(|path| read_summary(path))
+        .map(|path| judged_before(path))
         .collect::<Result<Vec<_>>>()?;
     // What needs a stack of its own cannot run against somebody else's backend, so there is no reason to build for it.
     let selection = if args.subject.target.is_some() {
@@ -33,7 +34,7 @@ pub fn run(workspace: &Workspace, args: &GateArgs) -> Result<Exit> {
         "gate"
     };
     let exit = suite_run::test(workspace, &args.subject.test(selection))?;
-    let own = read_summary(&workspace.reports().join("latest"))?;
+    let own = baseline::read(&workspace.reports().join("latest"))?;
     let folder = workspace.reports().join(&own.suite_run);
     let mut summaries = vec![own];
     summaries.extend(others);
@@ -44,30 +45,26 @@ pub fn run(workspace: &Workspace, args: &GateArgs) -> Result<Exit> {
     print!("{}", told(&gate));
     Ok(match (gate.answer, exit) {
         (_, Exit::Interrupted) => Exit::Interrupted,
-        (Answer::Go, _) => Exit::Passed,
-        (Answer::NoGo, _) => Exit::Failed,
         (Answer::Unknown, Exit::Services) => Exit::Services,
-        (Answer::Unknown, _) => Exit::Invalid,
+        (answer, _) => exit_of(answer),
     })
 }
 
-/// The summary of a suite run: its file, or the folder that holds it.
-pub fn read_summary(path: &Path) -> Result<Summary> {
-    let path: PathBuf = if path.is_dir() {
-        path.join("summary.json")
-    } else {
-        path.to_owned()
-    };
-    let text = fs::read_to_string(&path).map_err(|error| {
-        Stop::usage(
-            format!("{} cannot be read: {error}", path.display()),
-            "name the folder of a suite run, such as target/reports/latest",
-        )
-    })?;
-    serde_json::from_str(&text).map_err(|error| {
-        let why = format!("{} is no summary of this version: {error}", path.display());
-        Stop::usage(why, "run the suite again with this checkout").into()
+/// A suite run that `--with` names.
+fn judged_before(path: &Path) -> Result<Summary> {
+    baseline::read(path).map_err(|error| {
+        let next = "name the folder of a suite run of this checkout, such as target/reports/latest";
+        Stop::usage(format!("--with {}: {error:#}", path.display()), next).into()
     })
+}
+
+/// What an answer ends the process with.
+pub fn exit_of(answer: Answer) -> Exit {
+    match answer {
+        Answer::Go => Exit::Passed,
+        Answer::NoGo => Exit::Failed,
+        Answer::Unknown => Exit::Invalid,
+    }
 }
 
 /// The answer that suite runs give together, the gate's own first. What one of them judged is judged; what one of them found

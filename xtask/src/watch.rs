@@ -13,9 +13,9 @@ use tiny_http::{Header, Response, Server};
 
 use crate::cli::WatchArgs;
 use crate::exit::{Exit, Stop};
-use crate::gate::{answer, read_summary};
+use crate::gate::{answer, exit_of};
 use crate::workspace::Workspace;
-use crate::{signals, suite_run};
+use crate::{baseline, signals, suite_run};
 
 mod status;
 
@@ -79,11 +79,7 @@ fn check_again_and_again(workspace: &Workspace, args: &WatchArgs, status: &Mutex
             status.checks()
         };
         if args.rounds.is_some_and(|most| rounds >= most) {
-            return Ok(match said {
-                Answer::Go => Exit::Passed,
-                Answer::NoGo => Exit::Failed,
-                Answer::Unknown => Exit::Invalid,
-            });
+            return Ok(exit_of(said));
         }
         while began.elapsed() < Duration::from_secs(args.every) {
             if signals::seen() > 0 {
@@ -97,7 +93,7 @@ fn check_again_and_again(workspace: &Workspace, args: &WatchArgs, status: &Mutex
 /// One check. It is about the clauses that the light checks judge, so those that they leave out are no doubt.
 fn check(workspace: &Workspace, args: &WatchArgs) -> Result<Check> {
     suite_run::test(workspace, &args.subject.test(SELECTION))?;
-    let mut summary: Summary = read_summary(&workspace.reports().join("latest"))?;
+    let mut summary: Summary = baseline::read(&workspace.reports().join("latest"))?;
     summary.clauses.retain(|clause| clause.verdict != ClauseVerdict::NotRun);
     let gate: Gate = answer(std::slice::from_ref(&summary));
     Ok(Check {
