@@ -48,7 +48,25 @@ pub enum Needs {
 pub enum Build {
     Debug,
     /// Figures of an unoptimised server would mean nothing.
-    Release,
+    Performance,
+}
+
+impl Build {
+    /// The profile of Cargo.toml.
+    pub fn cargo_profile(self) -> &'static str {
+        match self {
+            Self::Debug => "dev",
+            Self::Performance => "performance",
+        }
+    }
+
+    /// Where cargo puts what it builds with it, below the target folder.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Performance => "performance",
+        }
+    }
 }
 
 /// Tests that belong to a category, in words from which both nextest's filter and our own judgement follow.
@@ -193,7 +211,7 @@ pub const CATEGORIES: &[Category] = &[
         depends_on: &["integration"],
         conflicts_with: &["integration", "regression", "e2e", "stress", "chaos"],
         needs: Needs::Stack,
-        build: Build::Release,
+        build: Build::Performance,
         budget: Duration::from_secs(600),
         runs: &[Source::Suite("performance")],
     },

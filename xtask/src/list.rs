@@ -130,7 +130,7 @@ fn needs(category: &Category) -> &'static str {
     match (category.needs, category.build) {
         (Needs::Nothing, _) => "nothing",
         (Needs::Stack, Build::Debug) => "Postgres, Redis",
-        (Needs::Stack, Build::Release) => "Postgres, Redis, an optimised build",
+        (Needs::Stack, Build::Performance) => "Postgres, Redis, an optimised build",
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::category::{Build, Category, SUITES, category_of};
+use crate::stack;
 use crate::workspace::Workspace;
 
 /// One test, as every source of results names it in its own way.
@@ -177,12 +178,11 @@ pub fn parse_event(line: &str) -> Result<Event> {
     })
 }
 
-/// Which binaries a build makes, in arguments that cargo and nextest share, so that both see the same features.
+/// Which packages a build makes, in arguments that cargo and nextest share, so that both see the same features.
 pub fn scope(build: Build) -> &'static [&'static str] {
     match build {
         Build::Debug => &["--workspace"],
-        Build::Release => &[
-            "--release",
+        Build::Performance => &[
             "-p",
             "kingsguard-server",
             "-p",
@@ -198,10 +198,14 @@ pub fn scope(build: Build) -> &'static [&'static str] {
 /// The build that a run of nextest then finds up to date: test binaries and the binaries that tests start.
 pub fn build_command(workspace: &Workspace, build: Build) -> Command {
     let mut command = workspace.cargo();
-    command.arg("build").args(scope(build)).arg("--bins");
-    if build == Build::Debug {
-        command.arg("--tests");
-    }
+    command.arg("build").args(scope(build));
+    match build {
+        Build::Debug => command.args(["--bins", "--tests"]),
+        Build::Performance => {
+            command.args(["--profile", build.cargo_profile()]);
+            command.args(["--bin", "kingsguard-server", "--bin", stack::BINARY])
+        }
+    };
     command
 }
 
@@ -227,6 +231,7 @@ impl Choice<'_> {
     fn add_to(&self, command: &mut Command) {
         command
             .args(scope(self.build))
+            .args(["--cargo-profile", self.build.cargo_profile()])
             .args(["--profile", self.profile])
             .args(["-E", &self.filterset]);
         // The table decides, not the profile's own filter, which is for those who call nextest without this runner.

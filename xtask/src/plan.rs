@@ -234,7 +234,7 @@ mod tests {
                 .find(|wave| wave.categories.iter().any(|c| c.name == name));
             assert_eq!(wave.expect("in all").categories.len(), 1, "{name}");
         }
-        assert_eq!(plan.builds(), [Build::Debug, Build::Release]);
+        assert_eq!(plan.builds(), [Build::Debug, Build::Performance]);
     }
 
     #[test]

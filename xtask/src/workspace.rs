@@ -50,7 +50,7 @@ impl Workspace {
     }
 
     pub fn binary(&self, build: Build, name: &str) -> PathBuf {
-        self.target.join(folder(build)).join(name)
+        self.target.join(build.folder()).join(name)
     }
 
     pub fn reports(&self) -> PathBuf {
@@ -65,12 +65,5 @@ impl Workspace {
     /// As a person would type it: without the root where it lies inside.
     pub fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
-    }
-}
-
-fn folder(build: Build) -> &'static str {
-    match build {
-        Build::Debug => "debug",
-        Build::Release => "release",
     }
 }

@@ -5,6 +5,7 @@
 mod credentials;
 pub mod events;
 pub mod messages;
+mod migrations;
 pub mod runs;
 pub mod threads;
 mod usage_records;
@@ -13,7 +14,6 @@ mod users;
 use std::time::{Duration, Instant};
 
 use kingsguard_protocol::ErrorCode;
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 use tokio::sync::watch;
@@ -23,9 +23,6 @@ pub use users::User;
 
 use crate::config::Config;
 use crate::error::{ApiError, Chain};
-
-/// All migrations; Postgres' advisory lock lets one node at a time run them.
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// A pooled connection idle for longer than this is asked whether it still lives before it is lent. Below it the
 /// question would cost more than the rare failure that it prevents.
@@ -85,9 +82,10 @@ impl Store {
     /// # Errors
     /// Postgres answers, but the migrations do not fit the database: another try would not help.
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        let migrator = migrations::migrator();
         let mut attempts: u64 = 0;
         loop {
-            match MIGRATIONS.run(&self.pool).await {
+            match migrator.run(&self.pool).await {
                 Ok(()) => {
                     self.migrated.send_replace(true);
                     return Ok(());
