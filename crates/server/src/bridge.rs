@@ -247,7 +247,7 @@ impl Bridge {
             has_peers: AtomicBool::new(false),
             peers_changed: Notify::new(),
         });
-        tokio::spawn(Writer::new(pool, batch_max, inner.clone()).run(submissions));
+        Writer::start(pool, batch_max, inner.clone(), submissions);
         tokio::spawn(retention.keep(store.pool().clone()));
         tokio::spawn(inner.clone().fill_gaps(gap_reader));
         tokio::spawn(inner.clone().compare());

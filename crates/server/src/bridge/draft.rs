@@ -22,7 +22,6 @@ pub struct Origin {
 /// An event without `seq`, written out already so that the log's writer only adds the place.
 #[derive(Debug)]
 pub struct EventDraft {
-    pub event_id: EventId,
     pub event_type: &'static str,
     pub made_at: Timestamp,
     /// The same instant by the clock that never jumps.
@@ -111,7 +110,6 @@ impl EventDraft {
         frame.reserve(TAIL_BYTES);
         let frame = String::from_utf8(frame).expect("JSON is UTF-8");
         Ok(Self {
-            event_id,
             event_type: body.event_type(),
             made_at,
             handed_in: Instant::now(),
@@ -135,10 +133,10 @@ impl EventDraft {
     pub fn closing(mut self, moment: Option<Moment>) -> Self {
         // The body's own field is the last of its name: only what is inside of results and texts comes before it.
         const FIELD: &str = "\"duration_ms\":";
-        self.closes = moment.zip(self.frame.rfind(FIELD)).map(|(moment, field)| {
-            let from = field + FIELD.len();
+        self.closes = moment.and_then(|moment| {
+            let from = self.frame.rfind(FIELD)? + FIELD.len();
             let digits = self.frame[from..].bytes().take_while(u8::is_ascii_digit).count();
-            (moment, from..from + digits)
+            Some((moment, from..from + digits))
         });
         self
     }
@@ -253,7 +251,7 @@ mod tests {
         draft.place(7, timestamp);
         let read: Event = serde_json::from_str(draft.frame()).expect("the frame reads as an event");
         let header = EventHeader {
-            event_id: draft.event_id,
+            event_id: read.header.event_id.clone(), // the draft made it
             seq: 7,
             timestamp,
             user_id: origin.user_id,

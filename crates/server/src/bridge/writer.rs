@@ -69,6 +69,9 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Ends of logs kept in memory; past it all are forgotten and read again, one query each batch.
 const TAILS_MAX: usize = 100_000;
 
+/// A submission that is durable, and the place of its first event.
+type Settled = (Submission, u64);
+
 /// Writes until the last sender is gone.
 #[derive(Debug)]
 pub struct Writer<D> {
@@ -76,22 +79,27 @@ pub struct Writer<D> {
     batch_max: usize,
     tails: HashMap<ThreadId, Tail>,
     deliver: Arc<D>,
+    /// What is durable goes on from here while the next batch is written. What waits keeps its room in the writer's queue.
+    settled: mpsc::UnboundedSender<Vec<Settled>>,
 }
 
 impl<D: Deliver> Writer<D> {
-    /// A writer of batches of at most `batch_max` events.
-    #[must_use]
-    pub fn new(pool: PgPool, batch_max: usize, deliver: Arc<D>) -> Self {
-        Self {
+    /// Starts a writer of batches of at most `batch_max` events, in tasks of its own.
+    pub fn start(pool: PgPool, batch_max: usize, deliver: Arc<D>, queue: mpsc::UnboundedReceiver<Submission>) {
+        let (settled, batches) = mpsc::unbounded_channel();
+        tokio::spawn(deliver_settled(deliver.clone(), batches));
+        let writer = Self {
             pool,
             batch_max,
             tails: HashMap::new(),
             deliver,
-        }
+            settled,
+        };
+        tokio::spawn(writer.run(queue));
     }
 
     /// Takes what has gathered, writes it, and again.
-    pub async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Submission>) {
+    async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Submission>) {
         let mut next = queue.recv().await;
         while let Some(first) = next.take() {
             let mut events = first.drafts.len();
@@ -158,7 +166,6 @@ impl<D: Deliver> Writer<D> {
                 thread_id: &origin.thread_id,
                 seq,
                 run_id: &origin.fence.run_id,
-                event_id: &draft.event_id,
                 created_at: draft.placed_at.as_datetime(),
                 frame: draft.frame(),
             }));
@@ -186,7 +193,8 @@ impl<D: Deliver> Writer<D> {
         match written {
             Written::All => {
                 self.tails.extend(tails);
-                self.settle(batch, &places);
+                // A receiver that is gone lets go of the batch, and with it of the senders of its receipts.
+                drop(self.settled.send(batch.drain(..).zip(places).collect()));
             }
             Written::Overtaken => {
                 for thread in tails.keys() {
@@ -207,29 +215,6 @@ impl<D: Deliver> Writer<D> {
         Ok(())
     }
 
-    fn settle(&self, batch: &mut Vec<Submission>, places: &[u64]) {
-        let mut stored = Vec::with_capacity(batch.len());
-        let mut replies = Vec::with_capacity(batch.len());
-        for (submission, first_seq) in batch.drain(..).zip(places) {
-            let mut frames = Vec::with_capacity(submission.drafts.len());
-            let at = submission.drafts.last().map(|draft| draft.placed_at);
-            for draft in submission.drafts {
-                telemetry::event_stored(draft.event_type, draft.handed_in.elapsed());
-                frames.push(Utf8Bytes::from(draft.into_frame()));
-            }
-            stored.push(StoredEvents {
-                thread_id: submission.origin.thread_id,
-                first_seq: *first_seq,
-                frames,
-            });
-            replies.push((submission.reply, at, submission.room));
-        }
-        self.deliver.deliver(&stored);
-        for (reply, at, _room) in replies {
-            answer(reply, at.ok_or(AppendError::Unavailable));
-        }
-    }
-
     async fn load_tails(&mut self, batch: &[Submission]) -> Result<(), sqlx::Error> {
         if self.tails.len() > TAILS_MAX {
             self.tails.clear();
@@ -248,6 +233,32 @@ impl<D: Deliver> Writer<D> {
             .extend(unknown.into_iter().map(|thread| (thread, Tail::default())));
         self.tails.extend(found);
         Ok(())
+    }
+}
+
+/// Brings durable batches to whoever follows and answers for them, one batch behind the other.
+async fn deliver_settled<D: Deliver>(deliver: Arc<D>, mut batches: mpsc::UnboundedReceiver<Vec<Settled>>) {
+    while let Some(batch) = batches.recv().await {
+        let mut stored = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for (submission, first_seq) in batch {
+            let mut frames = Vec::with_capacity(submission.drafts.len());
+            let at = submission.drafts.last().map(|draft| draft.placed_at);
+            for draft in submission.drafts {
+                telemetry::event_stored(draft.event_type, draft.handed_in.elapsed());
+                frames.push(Utf8Bytes::from(draft.into_frame()));
+            }
+            stored.push(StoredEvents {
+                thread_id: submission.origin.thread_id,
+                first_seq,
+                frames,
+            });
+            replies.push((submission.reply, at, submission.room));
+        }
+        deliver.deliver(&stored);
+        for (reply, at, _room) in replies {
+            answer(reply, at.ok_or(AppendError::Unavailable));
+        }
     }
 }
 

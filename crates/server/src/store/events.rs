@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use kingsguard_protocol::{EventId, RunId, ThreadId};
+use kingsguard_protocol::{RunId, ThreadId};
 use sqlx::{PgPool, Row};
 
 /// One event that is about to be written.
@@ -12,7 +12,6 @@ pub struct NewEvent<'a> {
     pub thread_id: &'a ThreadId,
     pub seq: u64,
     pub run_id: &'a RunId,
-    pub event_id: &'a EventId,
     pub created_at: DateTime<Utc>,
     pub frame: &'a str,
 }
@@ -85,14 +84,14 @@ pub async fn append(
     let end_number = |f: fn(&NewRunEnd) -> u64| ends.iter().map(|e| to_db(f(e))).collect::<Vec<_>>();
     let result = sqlx::query(
         "WITH owned AS (
-             SELECT count(*) = cardinality($7::text[]) AS good
-             FROM unnest($7::text[], $8::bigint[]) AS f (run_id, fence)
+             SELECT count(*) = cardinality($6::text[]) AS good
+             FROM unnest($6::text[], $7::bigint[]) AS f (run_id, fence)
              JOIN runs USING (run_id, fence) WHERE runs.ended_at IS NULL
          ), ended AS (
              UPDATE runs SET phase = e.phase, final_response = e.final_response, ended_at = e.ended_at,
                     input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost_microusd = e.cost_microusd
-             FROM unnest($9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[],
-                         $15::timestamptz[], $16::text[], $17::text[])
+             FROM unnest($8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[],
+                         $14::timestamptz[], $15::text[], $16::text[])
                   AS e (run_id, phase, final_response, input_tokens, output_tokens, cost_microusd, ended_at, thread_id,
                         message_id)
              WHERE runs.run_id = e.run_id AND (SELECT good FROM owned)
@@ -102,14 +101,13 @@ pub async fn append(
              SELECT thread_id, message_id, 'assistant', final_response, '{}', ended_at FROM ended
              ON CONFLICT DO NOTHING
          )
-         INSERT INTO events (thread_id, seq, run_id, event_id, created_at, frame)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
+         INSERT INTO events (thread_id, seq, run_id, created_at, frame)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[])
          WHERE (SELECT good FROM owned)",
     )
     .bind(events.iter().map(|e| e.thread_id.as_str()).collect::<Vec<_>>())
     .bind(events.iter().map(|e| to_db(e.seq)).collect::<Vec<_>>())
     .bind(events.iter().map(|e| e.run_id.as_str()).collect::<Vec<_>>())
-    .bind(events.iter().map(|e| e.event_id.as_str()).collect::<Vec<_>>())
     .bind(events.iter().map(|e| e.created_at).collect::<Vec<_>>())
     .bind(events.iter().map(|e| e.frame).collect::<Vec<_>>())
     .bind(fences.iter().map(|f| f.run_id.as_str()).collect::<Vec<_>>())
@@ -138,10 +136,10 @@ pub async fn append(
 /// # Errors
 /// The database did not answer.
 pub async fn is_stored(pool: &PgPool, event: &NewEvent<'_>) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE thread_id = $1 AND seq = $2 AND event_id = $3)")
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE thread_id = $1 AND seq = $2 AND frame = $3)")
         .bind(event.thread_id.as_str())
         .bind(to_db(event.seq))
-        .bind(event.event_id.as_str())
+        .bind(event.frame)
         .fetch_one(pool)
         .await
 }
