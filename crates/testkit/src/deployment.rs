@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::provider::containers::BackendContainer;
-use crate::provider::processes::{Launch, Running, free_port};
+use crate::provider::ports::free_port;
+use crate::provider::processes::{Launch, Running};
 use crate::provider::{sabotaged_server_binary, server_binary};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::stack::{BackendKind, ProcessId, Stack, delete_keys, with_database};
@@ -417,7 +418,7 @@ fn test_settings() -> BTreeMap<String, String> {
         ("KINGSGUARD_CONNECTIONS_PER_ADDRESS_MAX", "10000".to_owned()),
         ("KINGSGUARD_LOGINS_PER_MINUTE_MAX", "100000".to_owned()),
         // Many tests share one Postgres.
-        ("KINGSGUARD_DATABASE_CONNECTIONS_MAX", "8".to_owned()),
+        ("KINGSGUARD_DATABASE_CONNECTIONS_MAX", "4".to_owned()),
         (
             "KINGSGUARD_JWT_SECRET",
             format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),

@@ -4,6 +4,8 @@
 pub mod clock;
 pub mod containers;
 pub mod external;
+pub mod memory;
+pub mod ports;
 pub mod private;
 pub mod processes;
 

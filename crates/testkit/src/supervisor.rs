@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::provider::processes::{Launch, Running, free_port, tail};
-use crate::provider::{ProviderChoice, Services, containers, server_binary};
+use crate::provider::ports::free_port;
+use crate::provider::processes::{Launch, Running, tail};
+use crate::provider::{ProviderChoice, Services, containers, memory, server_binary};
 use crate::stack::{ProcessId, Stack, with_database};
 
 /// How long a stack may take to stand. Pulling images counts.
@@ -53,10 +54,20 @@ pub struct State {
     pub external: Option<(String, String)>,
 }
 
-/// The folder of all stacks of this machine and user.
-#[must_use]
-pub fn stacks_folder() -> PathBuf {
-    std::env::temp_dir().join(format!("kingsguard-stacks-{}", nix::unistd::Uid::effective()))
+/// The folders in which stacks of this machine and user may lie: in memory and on a disk.
+fn stacks_folders() -> [PathBuf; 2] {
+    let name = format!("kingsguard-stacks-{}", nix::unistd::Uid::effective());
+    [Path::new(memory::FOLDER).join(&name), std::env::temp_dir().join(name)]
+}
+
+/// Where a new stack goes: into memory where there is room.
+fn folder_for_a_stack() -> PathBuf {
+    let [in_memory, on_disk] = stacks_folders();
+    if memory::has_room_for_a_stack() {
+        in_memory
+    } else {
+        on_disk
+    }
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -99,7 +110,7 @@ fn unique_suite_run() -> String {
 pub fn up(choice: ProviderChoice, owner_pid: u32) -> Result<(Stack, PathBuf)> {
     let owner = ProcessId::of(owner_pid).with_context(|| format!("looking for the owner, process {owner_pid}"))?;
     let suite_run = unique_suite_run();
-    let folder = stacks_folder().join(&suite_run);
+    let folder = folder_for_a_stack().join(&suite_run);
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let services =
         clap::ValueEnum::to_possible_value(&choice).map_or_else(String::new, |value| value.get_name().to_owned());
@@ -172,8 +183,9 @@ pub fn down(stack_path: &Path) -> Result<()> {
 /// The stacks of this machine and user: folder and state.
 #[must_use]
 pub fn stacks() -> Vec<(PathBuf, State)> {
-    fs::read_dir(stacks_folder())
+    stacks_folders()
         .into_iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
         .flatten()
         .flatten()
         .filter_map(|entry| Some((entry.path(), State::read(&entry.path()).ok()?)))

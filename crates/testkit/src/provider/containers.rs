@@ -19,7 +19,9 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 use tokio::time::Instant;
 
-use super::processes::{free_port, ping_redis};
+use super::memory;
+use super::ports::free_port;
+use super::processes::ping_redis;
 use super::server_binary;
 use crate::stack::BackendKind;
 
@@ -31,6 +33,9 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 
 /// How often a state that nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Where the data of Postgres lies in its container when it lies in memory.
+const POSTGRES_IN_MEMORY: &str = "/in-memory";
 
 /// The images of Postgres: what `cargo xtask images` builds where no registry can be reached, then the official one.
 const POSTGRES_IMAGES: [&str; 2] = ["kingsguard/postgres:local", "postgres:15.14-bookworm"];
@@ -192,7 +197,15 @@ impl Services {
         let images = Images::find().await.context("services as containers")?;
         let password = format!("{:032x}", rand::random::<u128>());
         let (postgres_port, redis_port) = (free_port()?, free_port()?);
-        let postgres = service(&images.postgres, suite_run, 5432, postgres_port)
+        let mut postgres = service(&images.postgres, suite_run, 5432, postgres_port);
+        if memory::has_room_for_a_stack() {
+            postgres = postgres
+                .with_mount(Mount::tmpfs_mount(POSTGRES_IN_MEMORY))
+                .with_env_var("PGDATA", format!("{POSTGRES_IN_MEMORY}/data"));
+        }
+        let postgres = postgres
+            // As for processes: the cheapest method that asks for a password.
+            .with_env_var("POSTGRES_INITDB_ARGS", "--auth-host=md5")
             .with_env_var("POSTGRES_USER", "kingsguard")
             .with_env_var("POSTGRES_PASSWORD", &password)
             .with_env_var("POSTGRES_DB", "postgres")

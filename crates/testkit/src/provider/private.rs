@@ -13,8 +13,9 @@ use nix::unistd::User;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use super::ports::free_port;
 use super::processes::{
-    Programs, Running, free_port, init_postgres, launch_postgres, launch_redis, make_folder, unprivileged_user,
+    Programs, Running, init_postgres, launch_postgres, launch_redis, make_folder, unprivileged_user,
 };
 use crate::stack::{BackendKind, ProcessId, Stack};
 

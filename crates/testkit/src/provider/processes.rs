@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,11 +13,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User, chown};
-use rand::Rng as _;
 use sqlx::Connection as _;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::ports::free_port;
 use crate::stack::ProcessId;
 
 /// How long a service may take to answer after its start. Reached only where something is wrong.
@@ -195,19 +194,6 @@ pub fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
         })
 }
 
-/// A port of 127.0.0.1 that is free now. It lies below the range that the system gives to outgoing connections, so that a
-/// backend that is down for a moment finds its port free again.
-///
-/// # Errors
-/// No free port was found.
-pub fn free_port() -> Result<u16> {
-    let mut rng = rand::rng();
-    (0..1_000)
-        .map(|_| rng.random_range(10_000..32_000))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .context("finding a free port of 127.0.0.1 between 10000 and 32000")
-}
-
 /// Where Debian and others keep the binaries that only a Postgres server needs, newest version first.
 fn postgres_folders() -> Vec<PathBuf> {
     let mut folders: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
@@ -362,8 +348,9 @@ pub(super) async fn init_postgres(programs: &Programs, folder: &Path, user: Opti
     let initdb = [
         "--username=kingsguard".into(),
         "--auth-local=trust".into(),
-        // Each test connects many times: the cheapest method that still asks for a password. It never leaves 127.0.0.1.
-        "--auth-host=password".into(),
+        // Each test connects many times, and the default's key derivation would be a tenth of all that is computed. This is
+        // the cheapest method that still asks for a password, which never leaves 127.0.0.1.
+        "--auth-host=md5".into(),
         "--encoding=UTF8".into(),
         "--locale=C".into(),
         "--no-sync".into(),
@@ -407,9 +394,11 @@ pub(super) async fn launch_postgres(
         "max_wal_senders=0",
         "max_connections=400", // many tests at a time, each with a pool of its own
         "shared_buffers=128MB",
+        // In the folder, so that it goes with it: of a killed Postgres it would stay in the machine's memory.
+        "dynamic_shared_memory_type=mmap",
         "autovacuum=off",
         "checkpoint_timeout=1h",
-        "max_wal_size=4GB",
+        "max_wal_size=1GB",
         "timezone=UTC",
     ];
     let data = home.join("data").into_os_string();
