@@ -276,10 +276,14 @@ impl<'a> Lane<'a> {
         mut queue: mpsc::Receiver<InFlight>,
     ) -> Result<(), LaneEnd> {
         let mut free_at = Instant::now();
+        // What TCP lost it lost to the end: nothing passes behind it, even if the fault is lifted a moment before the
+        // connection is reset.
+        let mut swallowed = false;
         while let Some(in_flight) = queue.recv().await {
             tokio::time::sleep_until(in_flight.due).await;
             self.wait_for_release(true).await;
-            if self.swallows() {
+            swallowed |= self.swallows();
+            if swallowed {
                 continue;
             }
             if self.write_unit(&in_flight.unit, &mut sink, &mut free_at).await.is_err() {
@@ -287,7 +291,7 @@ impl<'a> Lane<'a> {
             }
         }
         self.wait_for_release(false).await;
-        if self.swallows() {
+        if swallowed || self.swallows() {
             // Not even the end is told; what supervises the connection ends it with the fault.
             std::future::pending::<()>().await;
         }
@@ -376,5 +380,55 @@ impl<'a> Lane<'a> {
         self.acting()
             .iter()
             .any(|active| active.acts(self.way) && *active.fault().kind() == FaultKind::HalfOpen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::super::Fault;
+    use super::super::active::Faults;
+    use super::*;
+
+    async fn in_flight(text: &str) -> InFlight {
+        let room = Arc::new(Semaphore::new(1));
+        InFlight {
+            unit: Unit {
+                bytes: text.into(),
+                frame: None,
+            },
+            due: Instant::now(),
+            _room: room.acquire_owned().await.expect("there is room"),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_behind_what_a_half_open_link_swallowed() {
+        let ledger = Ledger::default();
+        let faults = Arc::new(Faults::new("a node", 1, ledger.clone()));
+        let (queued, queue) = queue();
+        let (mut client, sink) = tokio::io::duplex(64);
+        let address = ([127, 0, 0, 1], 1).into();
+        let lane = Lane::new(Direction::ToClient, Units::Bytes, 0, address, faults.watch(), &ledger);
+        let writing = lane.write(sink, queue);
+        let judging = async {
+            let mut before = [0; 1];
+            queued.send(in_flight("1").await).await.expect("it writes");
+            client.read_exact(&mut before).await.expect("it passes");
+            let fault = faults.inject(Fault::half_open());
+            queued.send(in_flight("2").await).await.expect("it writes");
+            // sleeps because nothing tells that a unit was swallowed
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            fault.lift();
+            queued.send(in_flight("3").await).await.expect("it writes");
+            let mut after = [0; 1];
+            let read = tokio::time::timeout(Duration::from_millis(100), client.read(&mut after)).await;
+            assert!(read.is_err(), "{read:?}: {after:?}");
+        };
+        tokio::select! {
+            ended = writing => panic!("{ended:?}"),
+            () = judging => {}
+        }
     }
 }
