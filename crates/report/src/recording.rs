@@ -190,6 +190,20 @@ impl Default for Facts {
     }
 }
 
+impl Facts {
+    /// For how long, at most, the machine kept some process waiting within a span, in microseconds like the span.
+    #[must_use]
+    pub fn waited_us_between(&self, from_us: u64, to_us: u64) -> u64 {
+        self.waits
+            .iter()
+            .map(|wait| {
+                let both_us = wait.until_us.min(to_us).saturating_sub(wait.from_us.max(from_us));
+                wait.waited_us.min(both_us)
+            })
+            .sum()
+    }
+}
+
 /// One user of the test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UserFacts {

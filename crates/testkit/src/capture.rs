@@ -57,6 +57,11 @@ impl Capture {
         moment.saturating_duration_since(self.began).as_micros() as u64
     }
 
+    /// As [`crate::recording::Facts::waited_us_between`] says, so far.
+    pub(crate) fn waited_us_between(&self, from_us: u64, to_us: u64) -> u64 {
+        self.lock().facts.waited_us_between(from_us, to_us)
+    }
+
     /// Which connection of the recording spoke from this address at this moment: ports are used again.
     pub(crate) fn connection_from(&self, address: SocketAddr, at: Instant) -> Option<usize> {
         let state = self.lock();

@@ -3,6 +3,7 @@
 mod faults;
 mod outcome;
 mod target;
+mod time;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;

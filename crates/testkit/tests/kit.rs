@@ -64,17 +64,18 @@ mod wire {
             .await;
     }
 
-    /// A breach fails a test whose own claims all hold: here a run that its backend may take ten milliseconds for.
+    /// A breach fails a test whose own claims all hold: here a word that is the backend's own, which every run's end says.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_broken_clause_fails_a_test_whose_claims_hold() {
-        let failure = TestContext::wire(case!("TIM-4"))
+        let failure = TestContext::wire(case!("SEC-2"))
             .run_to_failure(async |ctx| {
-                ctx.capture().update_facts(|facts| facts.run_deadline_ms = 10);
+                ctx.capture()
+                    .update_facts(|facts| facts.internal_addresses.push("agent_completed".to_owned()));
                 let ada = ctx.user("ada").await;
-                ada.connect().await.ask("Watch my usage for 1 second").await;
+                ada.connect().await.ask("How can I spend less?").await;
             })
             .await;
-        assert!(failure.contains("TIM-4 (MUST)"), "{failure}");
+        assert!(failure.contains("SEC-2 (MUST)"), "{failure}");
     }
 }
 

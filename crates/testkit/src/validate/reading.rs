@@ -111,22 +111,11 @@ impl<'a> Reading<'a> {
             Lateness::Unclear("a fault of the test acted meanwhile")
         } else if stalled() {
             Lateness::Unclear("the test's own process stood still meanwhile")
-        } else if took_us.saturating_sub(self.waited_us_between(from_us, to_us)) <= bound_us {
+        } else if took_us.saturating_sub(self.recording.facts.waited_us_between(from_us, to_us)) <= bound_us {
             Lateness::Unclear("the machine kept its processes waiting meanwhile")
         } else {
             Lateness::Late
         }
-    }
-
-    /// For how long, at most, the machine kept some process waiting within a span.
-    pub(super) fn waited_us_between(&self, from_us: u64, to_us: u64) -> u64 {
-        let waits = self.recording.facts.waits.iter();
-        waits
-            .map(|wait| {
-                let both_us = wait.until_us.min(to_us).saturating_sub(wait.from_us.max(from_us));
-                wait.waited_us.min(both_us)
-            })
-            .sum()
     }
 
     /// Whether a fault of the test acted at some moment of a span.

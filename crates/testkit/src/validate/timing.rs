@@ -185,7 +185,9 @@ fn judge_deadlines(reading: &Reading<'_>, judgement: &mut Judgement) {
             }
             if reading.faulty_between(begun_us, until_us) {
                 judgement.cannot_judge("TIM-4", "a fault of the test acted meanwhile");
-            } else if took_ms - reading.waited_us_between(begun_us, until_us) as f64 / 1_000.0 <= latest_ms {
+            } else if took_ms - reading.recording.facts.waited_us_between(begun_us, until_us) as f64 / 1_000.0
+                <= latest_ms
+            {
                 judgement.cannot_judge("TIM-4", "the machine kept its processes waiting meanwhile");
             } else {
                 let places = std::iter::once(started.place()).chain(end);
