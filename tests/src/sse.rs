@@ -66,21 +66,32 @@ impl SseStream {
     /// The next event; comments, which keep the connection alive, are passed over.
     ///
     /// # Panics
-    /// None comes, or the stream ends.
+    /// None comes within [`PATIENCE`](kingsguard_testkit::PATIENCE), whatever comments do, or the stream ends.
     pub async fn next(&mut self) -> SseEvent {
+        let event = tokio::time::timeout(kingsguard_testkit::PATIENCE, self.read()).await;
+        event.expect("an event comes").expect("the stream stays open")
+    }
+
+    /// Waits for the stream's end.
+    ///
+    /// # Panics
+    /// Another event comes before it, or it does not end.
+    pub async fn expect_end(&mut self) {
+        let ended = tokio::time::timeout(kingsguard_testkit::PATIENCE, self.read()).await;
+        assert_eq!(ended.expect("the stream ends"), None);
+    }
+
+    /// The next event, none where the stream ends first.
+    async fn read(&mut self) -> Option<SseEvent> {
         let mut event = SseEvent {
             id: None,
             event: String::new(),
             data: String::new(),
         };
         loop {
-            let line = tokio::time::timeout(kingsguard_testkit::PATIENCE, self.lines.next_line())
-                .await
-                .expect("the stream goes on")
-                .expect("the stream is text")
-                .expect("the stream stays open");
+            let line = self.lines.next_line().await.expect("the stream is text")?;
             if line.is_empty() && !event.event.is_empty() {
-                return event;
+                return Some(event);
             }
             match line.split_once(':').map(|(field, value)| (field, value.trim_start())) {
                 Some(("id", id)) => event.id = Some(id.to_owned()),

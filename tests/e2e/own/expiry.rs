@@ -2,6 +2,7 @@
 
 use kingsguard_protocol::client::Auth;
 use kingsguard_testkit::prelude::*;
+use kingsguard_tests::sse::SseStream;
 use pretty_assertions::assert_eq;
 
 use crate::people::finds_whole;
@@ -77,4 +78,42 @@ async fn a_token_that_is_renewed_during_a_run_keeps_the_connection_to_its_end() 
             assert_eq!(seqs, (1..event.header.seq).collect::<Vec<_>>());
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_server_sent_events_ends_when_the_token_that_opened_it_expires() {
+    TestContext::own(case!("AUTH-6", "HTTP-1"))
+        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", TOKEN_TTL_MS)
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let thread_id = ada.create_thread("streamed").await;
+            let mut stream = SseStream::open(ctx, &ada, &thread_id, None).await;
+            ended_by(&mut stream, ErrorCode::AuthTokenExpired).await;
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_server_sent_events_ends_when_the_token_that_opened_it_is_revoked() {
+    TestContext::own(case!("AUTH-6", "HTTP-1"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let thread_id = ada.create_thread("streamed").await;
+            let mut stream = SseStream::open(ctx, &ada, &thread_id, None).await;
+            let began = std::time::Instant::now();
+            ada.logout().await;
+            ended_by(&mut stream, ErrorCode::AuthTokenRevoked).await;
+            let took = ctx.time_since(began);
+            assert!(took.as_secs_f64() < 5.0, "ended after {took:?}");
+        })
+        .await;
+}
+
+/// Takes the event that tells why, and the end.
+async fn ended_by(stream: &mut SseStream, code: ErrorCode) {
+    let told = stream.next().await;
+    assert_eq!((told.id, told.event.as_str()), (None, "error"));
+    let data: Value = serde_json::from_str(&told.data).expect("JSON");
+    assert_eq!(data["error_code"], json!(code), "{data}");
+    stream.expect_end().await;
 }
