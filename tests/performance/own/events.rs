@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use kingsguard_testkit::prelude::*;
 use tokio::time::Instant;
 
+use crate::measurement::{Repeat, repeated};
 use crate::thresholds::{EVENT_LATENCY_P99, EVENTS_PER_SECOND, GENERATOR_LATENESS_P99, SOCKETS};
 
 covers!("BRG-6");
@@ -58,6 +59,61 @@ async fn audience(ctx: &TestContext) -> Vec<Chat> {
     join_all((0..SOCKETS).map(one)).await
 }
 
+/// What a window at the paced rate gave.
+struct Paced {
+    /// Events in a second, at the sockets.
+    held: f64,
+    latency: Timing,
+    /// Of the generator.
+    lateness: Timing,
+}
+
+/// Starts runs at the paced rate and takes their answers. Open model: runs start at their intended moments, whatever became
+/// of those before.
+async fn paced(ctx: &TestContext, chats: &mut [Chat], per_run: usize) -> Result<Paced, Repeat> {
+    let unix_us = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is after 1970")
+        .as_micros() as u64;
+    let begin_unix_us = unix_us - ctx.capture().now_us();
+    let every = Duration::from_secs_f64(per_run as f64 / PACED_RATE);
+    let count = usize::try_from(PACED_FOR.as_micros() / every.as_micros()).expect("few");
+    let began = Instant::now();
+    let mut lateness = Timing::default();
+    let mut asked = Vec::new();
+    for nth in 0..count {
+        let intended = began + every * u32::try_from(nth).expect("few");
+        // sleeps because an open model sends at the intended moment
+        tokio::time::sleep_until(intended).await;
+        lateness.record(intended.elapsed());
+        let socket = nth % SOCKETS;
+        asked.push((socket, chats[socket].say(QUESTION).await));
+    }
+    let views = answers(chats, asked).await;
+    let paced = arrivals(&views, begin_unix_us);
+    assert_eq!(paced.len(), count * per_run, "every run has its events");
+    let mut latency = Timing::default();
+    for arrival in &paced {
+        latency.record(Duration::from_micros(arrival.at_us.saturating_sub(arrival.appended_us)));
+    }
+    let (held, p99_ms) = (rate(&paced), latency.percentile_ms(99.0));
+    if lateness.percentile(99.0) >= GENERATOR_LATENESS_P99 {
+        let late = lateness.percentile_ms(99.0);
+        return Err(Repeat::Disturbed(format!("the generator was {late:.1} ms late at p99")));
+    }
+    if held < EVENTS_PER_SECOND {
+        return Err(Repeat::Missed(format!("{held:.0} events/s were held")));
+    }
+    if latency.percentile(99.0) >= EVENT_LATENCY_P99 {
+        return Err(Repeat::Missed(format!("TIM-3: p99 {p99_ms:.1} ms")));
+    }
+    Ok(Paced {
+        held,
+        latency,
+        lateness,
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_ms_at_p99() {
     TestContext::own(case!("TIM-3", "SEQ-1", "ISO-1"))
@@ -70,62 +126,17 @@ async fn a_thousand_durable_events_a_second_over_fifty_sockets_arrive_within_50_
             for chat in &mut chats {
                 per_run = chat.ask(QUESTION).await.events().len();
             }
-            let unix_us = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("it is after 1970")
-                .as_micros() as u64;
-            let begin_unix_us = unix_us - ctx.capture().now_us();
-
-            // Open model: runs start at their intended moments, whatever became of those before.
-            let every = Duration::from_secs_f64(per_run as f64 / PACED_RATE);
-            let count = usize::try_from(PACED_FOR.as_micros() / every.as_micros()).expect("few");
-            let began = Instant::now();
-            let mut lateness = Timing::default();
-            let mut asked = Vec::new();
-            for nth in 0..count {
-                let intended = began + every * u32::try_from(nth).expect("few");
-                // sleeps because an open model sends at the intended moment
-                tokio::time::sleep_until(intended).await;
-                lateness.record(intended.elapsed());
-                let socket = nth % SOCKETS;
-                asked.push((socket, chats[socket].say(QUESTION).await));
-            }
-            let views = answers(&mut chats, asked).await;
-            let stalls = ctx
-                .recording()
-                .facts
-                .stalls
-                .iter()
-                .map(|stall| stall.late_us)
-                .max()
-                .unwrap_or(0);
-            if lateness.percentile(99.0) >= GENERATOR_LATENESS_P99 {
-                ctx.invalid(format!(
-                    "the generator fell short, {:.1} ms late at p99, longest stall {stalls} µs",
-                    lateness.percentile_ms(99.0)
-                ));
-            }
-
-            let paced = arrivals(&views, begin_unix_us);
-            assert_eq!(paced.len(), count * per_run, "every run has its events");
-            let mut latency = Timing::default();
-            for arrival in &paced {
-                latency.record(Duration::from_micros(arrival.at_us.saturating_sub(arrival.appended_us)));
-            }
-            let held = rate(&paced);
-            ctx.figure("short_answers_events_per_second", held, "events/s");
+            let paced = repeated(ctx, "short_answers_event_latency_measurements", async || {
+                paced(ctx, &mut chats, per_run).await
+            })
+            .await;
+            ctx.figure("short_answers_events_per_second", paced.held, "events/s");
             for (name, percentile) in [("p50", 50.0), ("p95", 95.0), ("p99", 99.0)] {
                 let name = format!("short_answers_event_latency_{name}_ms");
-                ctx.figure(&name, latency.percentile_ms(percentile), "ms");
+                ctx.figure(&name, paced.latency.percentile_ms(percentile), "ms");
             }
-            ctx.figure_of_times("short_answers_event_latency_ms", &latency);
-            ctx.figure("generator_lateness_p99_ms", lateness.percentile_ms(99.0), "ms");
-            assert!(held >= EVENTS_PER_SECOND, "{held:.0} events/s were held");
-            assert!(
-                latency.percentile(99.0) < EVENT_LATENCY_P99,
-                "p99 {:.1} ms",
-                latency.percentile_ms(99.0)
-            );
+            ctx.figure_of_times("short_answers_event_latency_ms", &paced.latency);
+            ctx.figure("generator_lateness_p99_ms", paced.lateness.percentile_ms(99.0), "ms");
         })
         .await;
 }

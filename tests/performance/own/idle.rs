@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use kingsguard_testkit::monitor::{Holdings, Monitor};
 use kingsguard_testkit::prelude::*;
@@ -84,11 +85,10 @@ async fn nothing_stays_open_of_connections_that_came_and_went() {
             let before = held_by(process_id).open_files;
             let mut settled = Vec::new();
             for _ in 0..ROUNDS {
-                let chats = connected(&users).await;
+                let mut chats = connected(&users).await;
                 assert!(held_by(process_id).open_files >= users.len() as u64);
-                for mut chat in chats {
-                    chat.close().await;
-                }
+                join_all(chats.iter_mut().map(Chat::close)).await;
+                drop(chats);
                 let held = ctx.eventually("the end of every connection", async || {
                     let held = held_by(process_id);
                     (held.open_files <= before)
