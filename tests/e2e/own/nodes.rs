@@ -1,6 +1,6 @@
 //! Several nodes are one service.
 
-use kingsguard_protocol::client::StopAgent;
+use kingsguard_protocol::client::{Broadcast, Ping, StopAgent, TypingStarted};
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
@@ -111,6 +111,75 @@ async fn a_repeated_message_is_recognised_by_every_node() {
             let next = near.ask("Hello").await;
             let last = run.events().last().expect("it has events").header.seq;
             assert_eq!(next.events()[0].header.seq, last + 1, "one run, not two");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_revoked_on_one_node_ends_its_connections_on_every_other() {
+    TestContext::own(case!("AUTH-6", "AUTH-1"))
+        .with_nodes(2)
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let far_url = ctx.node_url(1).await;
+            let mut far = ada.connect_with(ada.options().with_base_url(&far_url)).await;
+            let revoked = ada.access_token();
+            let began = std::time::Instant::now();
+            ada.logout().await;
+            far.expect_error(ErrorCode::AuthTokenRevoked).await;
+            assert_eq!(far.expect_closed().await, Some(CloseCode::AuthenticationEnded.as_u16()));
+            let took = ctx.time_since(began);
+            assert!(took.as_secs_f64() < 5.0, "ended after {took:?}");
+            let refused = ctx.http().at(&far_url).with_bearer(&revoked).get("/auth/me").await;
+            let _error = refused.expect_error(ErrorCode::AuthTokenRevoked);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typing_and_broadcasts_reach_the_users_connections_on_other_nodes() {
+    TestContext::own(case!("MSG-1", "ISO-1"))
+        .with_nodes(2)
+        .run(async |ctx| {
+            let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
+            let far_url = ctx.node_url(1).await;
+            let mut near = ada.connect().await;
+            let mut far = ada.connect_with(ada.options().with_base_url(&far_url)).await;
+            let mut his = bob.connect_with(bob.options().with_base_url(&far_url)).await;
+            let thread_id = ada.create_thread("typed in").await;
+            near.send_to(&thread_id, TypingStarted {}).await;
+            far.expect_control("typing_started").await;
+            let content = format!("To all of me: {}", ada.canary());
+            let said = near
+                .send(Broadcast {
+                    content: content.clone(),
+                })
+                .await;
+            for chat in [&mut near, &mut far] {
+                match chat.expect_control("broadcast").await {
+                    ControlFrame::Broadcast(notice) => {
+                        assert_eq!((&notice.content, &notice.correlation_id), (&content, &said));
+                    }
+                    other => panic!("expected broadcast, but {other:?}"),
+                }
+            }
+            let message_id = his.send(Ping {}).await;
+            assert_eq!(his.next_text().await.json()["correlation_id"], json!(message_id));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_of_one_node_works_once_on_all_of_them() {
+    TestContext::own(case!("AUTH-4"))
+        .with_nodes(2)
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let far_url = ctx.node_url(1).await;
+            let ticket = ada.ticket().await;
+            let options = || ConnectOptions::default().with_ticket(ticket.ticket.reveal());
+            ada.connect_with(options().with_base_url(&far_url)).await;
+            ada.refused(options(), ErrorCode::AuthTokenInvalid).await;
         })
         .await;
 }

@@ -242,3 +242,21 @@ async fn credentials_in_a_question_or_in_records_are_in_no_event() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blanks_around_a_text_are_a_part_of_it() {
+    TestContext::wire(case!("SEC-1"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let content = "\n\t  What did I spend? \u{a0}\u{3000} \r\n";
+            let title = "  in the middle \t";
+            let thread_id = ada.create_thread(title).await;
+            let stored = ada.http().get(&format!("/api/threads/{thread_id}")).await.json();
+            assert_eq!(stored["title"], title);
+            let mut chat = ada.connect().await;
+            let run = chat.ask(content).await;
+            assert_eq!(run.started().context.input_chars, content.chars().count() as u64);
+            assert_eq!(kept(&mut chat).await.0, content);
+        })
+        .await;
+}

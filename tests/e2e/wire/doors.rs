@@ -87,3 +87,19 @@ async fn a_stream_of_server_sent_events_has_the_bytes_of_the_socket_and_resumes(
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_without_a_last_event_id_starts_live() {
+    TestContext::wire(case!("HTTP-1", "SEQ-3"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let mut chat = ada.connect().await;
+            chat.ask("Hello").await;
+            let mut live = SseStream::open(ctx, &ada, &chat.thread_id(), None).await;
+            let run = chat.ask("Hello").await;
+            let epoch = &chat.positions()[&chat.thread_id()].0;
+            let first = format!("{epoch}:{}", run.events()[0].header.seq);
+            assert_eq!(live.next().await.id, Some(first), "nothing of what was before");
+        })
+        .await;
+}

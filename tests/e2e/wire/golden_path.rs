@@ -87,7 +87,7 @@ type Question<'a> = (&'a str, &'a str, Vec<(&'a str, Value)>);
 async fn golden_path_every_figure_equals_the_one_computed_from_the_same_csv(#[values(2, 3, 4)] seed: u64) {
     TestContext::wire(case!("EVT-5", "EVT-4"))
         .run(async |ctx| {
-            let (ada, expected) = customer(ctx, "ada", seed, 150 + 250 * usize::try_from(seed).expect("small")).await;
+            let (ada, expected) = customer(ctx, "ada", seed, 100 + 50 * usize::try_from(seed).expect("small")).await;
             let mut chat = ada.connect().await;
             let whole_time = json!({ "from": null, "to": null });
             let questions: [Question; 8] = [

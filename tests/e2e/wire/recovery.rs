@@ -173,13 +173,13 @@ async fn resume_from_any_place_brings_exactly_what_is_above_it_byte_for_byte() {
 async fn resume_in_the_middle_of_a_run_hands_over_to_live_without_gap_or_repeat() {
     TestContext::wire(case!("SEQ-3", "SEQ-6", "SEQ-1"))
         .run(async |ctx| {
-            let (ada, _) = customer(ctx, "ada", 55, 300).await;
+            let (ada, _) = customer(ctx, "ada", 55, 150).await;
             let mut steady = ada.connect().await;
             let thread_id = steady.thread_id();
             steady.ask("Hello").await;
             let epoch = steady.positions()[&thread_id].0.clone();
             let mut asked = Vec::new();
-            for _ in 0..6 {
+            for _ in 0..4 {
                 asked.push(steady.say(SPEND_LESS).await);
             }
             let mut comers = Vec::new();

@@ -12,10 +12,10 @@ covers!("BRG-1");
 
 const USERS: usize = 10;
 /// Below `messages_burst_max`, so that one user can speak in all of them at once.
-const THREADS_EACH: usize = 15;
+const THREADS_EACH: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_150_threads_gets_the_events_of_its_own_run_and_no_other() {
+async fn each_of_sixty_threads_gets_the_events_of_its_own_run_and_no_other() {
     TestContext::wire(case!("SEQ-1", "ORD-6", "ISO-1", "MSG-1"))
         .run(async |ctx| {
             ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);

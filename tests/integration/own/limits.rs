@@ -171,3 +171,71 @@ async fn threads_of_a_user_are_limited_over_socket_and_rest() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_is_judged_before_the_limit_is() {
+    TestContext::own(case!("ERR-1", "LIM-1"))
+        .with_setting("KINGSGUARD_FRAMES_PER_SECOND_MAX", 100)
+        .with_setting("KINGSGUARD_RATE_LIMITED_MAX", 1_000)
+        .run(async |ctx| {
+            let mut chat = ctx.user("ada").await.connect().await;
+            let mut messages = vec![json!({ "type": "ping" }); 49];
+            messages.push(json!({ "type": "get_thread_history", "thread_id": "thread_of_nobody" }));
+            let batch = json!({ "type": "batch", "messages": messages }).to_string();
+            for _ in 0..6 {
+                chat.send_text(&batch).await;
+            }
+            let mut codes = std::collections::BTreeMap::new();
+            for _ in 0..300 {
+                let frame = chat.expect("an answer", |frame| frame.control().is_some()).await;
+                if let Some(ControlFrame::Error(error)) = frame.control() {
+                    *codes.entry(format!("{:?}", error.error_code)).or_insert(0) += 1;
+                }
+            }
+            assert_eq!(codes.get("ThreadNotFound"), Some(&6), "{codes:?}");
+            assert!(codes.contains_key("RateLimited"), "{codes:?}");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_thread_makes_room_for_another() {
+    TestContext::own(case!("LIM-1"))
+        .with_setting("KINGSGUARD_THREADS_PER_USER_MAX", 2)
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let (one, _two) = (ada.create_thread("one").await, ada.create_thread("two").await);
+            let third = ada.http().post("/api/threads", &json!({})).await;
+            let _full = third.expect_error(ErrorCode::QuotaExceeded);
+            let deleted = ada.http().delete(&format!("/api/threads/{one}")).await;
+            assert!(deleted.status() < 300, "{deleted:?}");
+            ada.create_thread("three").await;
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_ended_are_not_counted_as_open() {
+    TestContext::own(case!("OPS-2"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let open = async || {
+                let text = ctx.http().get("/metrics").await.expect_status(200).text();
+                let line = text
+                    .lines()
+                    .find(|line| line.starts_with("kingsguard_connections_open"));
+                let value = line.and_then(|line| line.rsplit(' ').next()).expect("it is told");
+                value.parse::<f64>().expect("a number")
+            };
+            let (mut one, mut two) = (ada.connect().await, ada.connect().await);
+            assert_eq!(open().await, 2.0);
+            assert_eq!(one.close().await, Some(1_000));
+            two.drop_connection().await;
+            ctx.eventually("no connection is open", async || match open().await {
+                0.0 => Ok(()),
+                left => Err(format!("{left} are")),
+            })
+            .await;
+        })
+        .await;
+}

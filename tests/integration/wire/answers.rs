@@ -1,13 +1,15 @@
 //! Every message type is answered as stated, with its `message_id` as `correlation_id` (MSG-0, MSG-1).
 
 use kingsguard_protocol::client::{
-    AgentStatusRequest, ClientType, CreateThread, GetQualityMetrics, GetUsage, Ping, StartAgent, StopAgent,
+    AgentStatusRequest, Auth, ClientType, CreateThread, GetQualityMetrics, GetUsage, Ping, StartAgent, StopAgent,
     ValidateContent,
 };
 use kingsguard_protocol::control::{RunPhase, UsagePeriod};
+use kingsguard_protocol::http::TokenResponse;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
 
+use super::hostile::is_alive;
 use crate::messages::{self, Given};
 
 covers!("CONN");
@@ -489,11 +491,52 @@ async fn a_revoked_token_ends_its_connections_with_4401_within_5_s() {
                     Some(CloseCode::AuthenticationEnded.as_u16())
                 );
             }
-            let took = began.elapsed();
+            let took = ctx.time_since(began);
             assert!(took.as_secs_f64() < 5.0, "ended after {took:?}");
             ctx.figure("revocation_to_close_ms", took.as_secs_f64() * 1_000.0, "ms");
-            let message_id = other.send(Ping {}).await;
-            assert_eq!(other.answer_to(&message_id).await.frame_type(), "pong");
+            is_alive(&mut other).await;
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_auth_a_connection_lives_and_dies_with_the_fresh_token() {
+    TestContext::wire(case!("AUTH-6", "MSG-1"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let first = ada.tokens();
+            let (mut moved, mut stayed) = (ada.connect().await, ada.connect().await);
+            let second = ada.login().await; // another family
+            let third = ada.login().await;
+            let message_id = moved
+                .send(Auth {
+                    token: second.access_token.clone(),
+                })
+                .await;
+            assert_eq!(moved.answer_to(&message_id).await.frame_type(), "auth_completed");
+            let log_out = async |tokens: &TokenResponse| {
+                let http = ctx.http().with_bearer(tokens.access_token.reveal());
+                let _ended = http.post("/auth/logout", &json!({})).await.expect_status(200);
+            };
+            // The token that it came with does not matter any more: what stayed with that ends, and this does not.
+            log_out(&first).await;
+            stayed.expect_error(ErrorCode::AuthTokenRevoked).await;
+            is_alive(&mut moved).await;
+            // A revoked token of the same user is no fresh one.
+            log_out(&third).await;
+            let message_id = moved
+                .send(Auth {
+                    token: third.access_token.clone(),
+                })
+                .await;
+            moved.refusal_of(&message_id, ErrorCode::AuthTokenRevoked).await;
+            is_alive(&mut moved).await;
+            log_out(&second).await;
+            moved.expect_error(ErrorCode::AuthTokenRevoked).await;
+            assert_eq!(
+                moved.expect_closed().await,
+                Some(CloseCode::AuthenticationEnded.as_u16())
+            );
         })
         .await;
 }

@@ -460,3 +460,43 @@ async fn an_unknown_refresh_token_is_refused() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_dies_with_its_time() {
+    TestContext::wire(case!("AUTH-4"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let request = TicketRequest {
+                ttl_seconds: Some(30),
+                single_use: Some(false),
+            };
+            let ticket = ada.ticket_with(request).await;
+            let options = || ConnectOptions::default().with_ticket(ticket.ticket.reveal());
+            ada.connect_with(options()).await;
+            // sleeps because a ticket lives 30 s at least
+            tokio::time::sleep(std::time::Duration::from_secs(31)).await;
+            let refused = ada.try_open(options()).await.expect_err("its time is over");
+            assert_eq!(refused.status, 401);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_logins_count_however_the_address_is_written() {
+    TestContext::wire(case!("SEC-4"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let (lower, upper) = (ada.email().to_lowercase(), ada.email().to_uppercase());
+            for email in [&lower, &upper, &lower, &upper, &lower] {
+                let body = json!({ "email": email, "password": "not her password" });
+                let wrong = ctx.http().post("/auth/login", &body).await;
+                let _error = wrong.expect_error(ErrorCode::AuthInvalidCredentials);
+            }
+            for email in [&lower, &upper] {
+                let body = json!({ "email": email, "password": ada.password() });
+                let locked = ctx.http().post("/auth/login", &body).await;
+                let _error = locked.expect_error(ErrorCode::AuthLocked);
+            }
+        })
+        .await;
+}

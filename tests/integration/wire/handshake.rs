@@ -500,3 +500,24 @@ async fn several_threads_resume_in_one_acknowledgement() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_acknowledgement_that_is_refused_changes_nothing() {
+    TestContext::wire(case!("HSK-2", "SEQ-6"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let (mut chat, mut other) = (ada.connect().await, ada.connect().await);
+            let own = chat.thread_id();
+            chat.acknowledge(Some(&ThreadId::generate()), Vec::new()).await;
+            chat.expect_error(ErrorCode::ThreadNotFound).await;
+            // What it followed it follows still, and its own thread is its own.
+            let message = json!({ "type": "chat", "message_id": "1", "thread_id": own, "content": "Hello" });
+            other.send_json(&message).await;
+            let run_id = other.accepted(&"1".into()).await.run_id;
+            other.until_completed(&run_id).await;
+            chat.until_completed(&run_id).await;
+            let message_id = chat.say("Where does this go?").await;
+            assert_eq!(chat.accepted(&message_id).await.thread_id, own);
+        })
+        .await;
+}

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 covers!("BRG-1");
 
-async fn is_alive(chat: &mut Chat) {
+/// The backend still answers this connection.
+pub(super) async fn is_alive(chat: &mut Chat) {
     let message_id = chat.send(Ping {}).await;
     assert_eq!(chat.answer_to(&message_id).await.frame_type(), "pong");
 }

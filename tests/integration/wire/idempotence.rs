@@ -121,3 +121,27 @@ async fn a_repeat_is_recognised_before_any_limit_is_judged() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_repeats_a_message_on_another_connection_follows_its_run() {
+    TestContext::wire(case!("SEQ-6", "SEQ-8"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let (mut chat, mut other) = (ada.connect().await, ada.connect().await);
+            let message = json!({
+                "type": "user_message", "message_id": "message_once", "thread_id": chat.thread_id(),
+                "content": ctx.long_run_prompt(2),
+            });
+            chat.send_json(&message).await;
+            let run_id = chat.accepted(&"message_once".into()).await.run_id;
+            other.send_json(&message).await;
+            assert_eq!(other.accepted(&"message_once".into()).await.run_id, run_id);
+            chat.until_completed(&run_id).await;
+            other
+                .expect_event("the end of the run", |event| {
+                    event.header.run_id == run_id && matches!(event.body, EventBody::AgentCompleted(_))
+                })
+                .await;
+        })
+        .await;
+}

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use kingsguard_protocol::client::Ping;
 use kingsguard_testkit::prelude::*;
 use pretty_assertions::assert_eq;
+
+use super::hostile::is_alive;
 
 covers!("FLOW");
 
@@ -120,9 +121,57 @@ async fn a_user_has_ten_connections_and_a_cut_one_frees_its_place_at_once() {
             }
             // Those that stayed are undisturbed.
             for chat in &mut chats {
-                let message_id = chat.send(Ping {}).await;
-                assert_eq!(chat.answer_to(&message_id).await.frame_type(), "pong");
+                is_alive(chat).await;
             }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_over_rest_and_to_a_named_agent_are_counted_like_all_others() {
+    TestContext::wire(case!("LIM-1", "SEC-3", "ERR-1"))
+        .run(async |ctx| {
+            // A burst is no normal load: TIM-1 is not judged here.
+            ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);
+            let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
+            let burst = 20;
+            let thread_id = ada.create_thread("by REST").await;
+            let body = json!({ "content": "Hello", "thread_id": thread_id });
+            let (mut accepted, began) = (0, Instant::now());
+            loop {
+                let answer = ada.http().post("/api/chat/messages", &body).await;
+                if answer.status() != 202 {
+                    let error = answer.expect_error(ErrorCode::RateLimited);
+                    assert!(error.retry_after_ms.is_some());
+                    break;
+                }
+                accepted += 1;
+                let most = burst + 1 + began.elapsed().as_secs();
+                assert!(accepted <= most, "{accepted} accepted over REST");
+            }
+            let mut chat = bob.connect().await;
+            let (mut accepted, began) = (0, Instant::now());
+            loop {
+                let start = json!({
+                    "type": "start_agent", "message_id": format!("message_{accepted}"), "agent_name": "triage",
+                    "user_request": "Hello",
+                });
+                chat.send_json(&start).await;
+                match chat.answer_to(&format!("message_{accepted}").as_str().into()).await {
+                    ControlFrame::MessageReceived(_) => accepted += 1,
+                    ControlFrame::Error(error) if error.error_code == ErrorCode::RateLimited => break,
+                    other => panic!("expected message_received or RATE_LIMITED, but {other:?}"),
+                }
+                let most = burst + 1 + began.elapsed().as_secs();
+                assert!(accepted <= most, "{accepted} accepted by start_agent");
+            }
+            // The thing is judged before the limit is (ERR-1).
+            let unknown = json!({
+                "type": "start_agent", "message_id": "message_unknown", "agent_name": "nobody", "user_request": "Hello",
+            });
+            chat.send_json(&unknown).await;
+            chat.refusal_of(&"message_unknown".into(), ErrorCode::AgentNotFound)
+                .await;
         })
         .await;
 }
