@@ -1,4 +1,5 @@
-//! The published JSON Schemas under `docs/schema/`, made from the types of `kingsguard-protocol` and `kingsguard-report`.
+//! The published JSON Schemas under `docs/schema/`, made from the types of `kingsguard-protocol`,
+//! `kingsguard-report` and of the sabotage matrix.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,6 +56,7 @@ fn wanted() -> Result<BTreeMap<String, String>> {
     let report = [
         ("recording", written::<kingsguard_report::recording::Line>()),
         ("gate", written::<kingsguard_report::gate::Gate>()),
+        ("sabotage", written::<crate::sabotage::matrix::Matrix>()),
         ("summary", written::<kingsguard_report::Summary>()),
         ("test_record", written::<kingsguard_report::TestRecord>()),
     ];

@@ -1,16 +1,17 @@
-//! What came of sabotages: `sabotage.json`.
+//! What came of sabotages: `sabotage.json`, whose schema is published as `docs/schema/sabotage.json`.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub const FILE: &str = "sabotage.json";
 
 /// The whole file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Matrix {
     /// Commit of the suite that was sabotaged.
     pub revision: String,
@@ -20,7 +21,7 @@ pub struct Matrix {
 }
 
 /// What came of one sabotage.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     pub id: String,
     pub clause: String,
