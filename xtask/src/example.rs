@@ -3,20 +3,19 @@
 //! It must be judged green by what it claims, and red by clauses of order and content alone when it leaves an event out.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser as _;
 use kingsguard_report::Summary;
 
-use crate::cli::{Cli, Command as Verb, ExampleName};
+use crate::cli::ExampleName;
 use crate::exit::{Exit, Stop};
 use crate::provision::{self, PYTHON};
-use crate::suite_run;
+use crate::signals;
 use crate::workspace::Workspace;
 
 /// The example's folder.
@@ -58,7 +57,7 @@ fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
     }
     let interpreter = environment(workspace)?;
     println!("==> the example as it is");
-    let exit = judge(workspace, &interpreter, None, &[])?;
+    let exit = judge(workspace, &interpreter, None)?;
     let summary = newest(workspace)?;
     let passed: u32 = summary.categories.iter().map(|category| category.passed).sum();
     let beyond: u32 = summary.categories.iter().map(|category| category.beyond_profile).sum();
@@ -70,7 +69,7 @@ fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
         "only {passed} tests judged the example ({beyond} were beyond its profile), and at least {JUDGED_MIN} must"
     );
     println!("==> the example without {LEFT_OUT}");
-    let exit = judge(workspace, &interpreter, Some(LEFT_OUT), &["--pattern", LOOKING])?;
+    let exit = judge(workspace, &interpreter, Some(LEFT_OUT))?;
     let broken: BTreeSet<String> = newest(workspace)?
         .violations
         .into_iter()
@@ -80,7 +79,9 @@ fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
     let expected = |clause: &String| clause.starts_with("ORD-") || clause.starts_with("EVT-");
     ensure!(
         exit == Exit::Failed && !broken.is_empty() && broken.iter().all(expected),
-        "without {LEFT_OUT} the example must fail by clauses of ORD and EVT alone, and it ended with {exit:?} by {broken:?}"
+        "without {LEFT_OUT} the example must fail by clauses of ORD and EVT alone, and it ended with {exit:?} by {broken:?}; \
+         what it said is in {}",
+        workspace.shown(&expected_failures(workspace))
     );
     println!(
         "{passed} tests judged the example green, {beyond} were beyond its profile; without {LEFT_OUT} it broke {broken:?}"
@@ -131,26 +132,38 @@ fn environment(workspace: &Workspace) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-/// Starts the example, lets the suite judge it, and ends it.
-fn judge(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>, more: &[&str]) -> Result<Exit> {
+/// Starts the example, lets the suite judge it, and ends it. What is said of an example that leaves something out goes into
+/// a file: beside the failures of a run it would look like some of them.
+fn judge(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>) -> Result<Exit> {
     let example = Example::start(workspace, interpreter, left_out)?;
     let url = format!("http://127.0.0.1:{}", example.port);
-    let profile = workspace.root.join(FOLDER).join("profile.toml");
-    let profile = profile.display().to_string();
+    let mut command = workspace.command(std::env::current_exe().context("finding this program")?);
+    command
+        .arg("test")
+        .args(CATEGORIES)
+        .args(["--no-deps", "--target", &url]);
+    command
+        .arg("--profile")
+        .arg(workspace.root.join(FOLDER).join("profile.toml"));
     // One process in Python serves all of them: more at once would judge the machine (TIM-1).
-    let judged = ["--no-deps", "--jobs", "3", "--target", &url, "--profile", &profile];
-    let words = ["cargo xtask", "test"]
-        .iter()
-        .chain(CATEGORIES)
-        .chain(&judged)
-        .chain(more);
-    let Verb::Test(arguments) = Cli::try_parse_from(words)
-        .context("reading a command of our own")?
-        .command
-    else {
-        anyhow::bail!("a command of our own runs no tests");
-    };
-    suite_run::test(workspace, &arguments)
+    command.args(["--jobs", "3"]);
+    if left_out.is_some() {
+        let path = expected_failures(workspace);
+        let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        command.args(["--pattern", LOOKING]);
+        command
+            .stdout(file.try_clone().context("sharing the file")?)
+            .stderr(file);
+    }
+    let status = signals::attend(&mut command)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.and_then(Exit::of)
+        .with_context(|| format!("judging the example ended with {status}"))
+}
+
+/// What is said of the example that leaves an event out.
+fn expected_failures(workspace: &Workspace) -> PathBuf {
+    workspace.reports().join("example-without-an-event.log")
 }
 
 fn newest(workspace: &Workspace) -> Result<Summary> {

@@ -288,7 +288,12 @@ impl Builder {
                 if self.services == Whose::Private {
                     stack = services.insert(PrivateServices::start(&stack).await?).stack().clone();
                 }
-                let mut own = Deployment::prepare(stack, evidence.folder(), &self.settings, sabotage.clone()).await?;
+                let mut settings = self.settings.clone();
+                if !self.own {
+                    // Without a fault of the test, only the machine keeps Postgres from answering.
+                    settings.insert("KINGSGUARD_DATABASE_ACQUIRE_TIMEOUT_MS".to_owned(), "8000".to_owned());
+                }
+                let mut own = Deployment::prepare(stack, evidence.folder(), &settings, sabotage.clone()).await?;
                 note_facts(capture, &own, &self.settings);
                 for _ in 0..self.nodes {
                     own.add_node(&BTreeMap::new()).await?;

@@ -5,7 +5,7 @@ use kingsguard_protocol::client::ClientType;
 use serde_json::Value;
 
 use super::Judgement;
-use super::reading::{ConnectionReading, Frame, Place, Reading};
+use super::reading::{ConnectionReading, Frame, Lateness, Place, Reading};
 use crate::recording::{EndingKind, FrameKind};
 
 /// How long an answer may take before the backend is said to owe it, where the contract has no bound.
@@ -57,17 +57,20 @@ fn judge_debt(reading: &Reading<'_>, connection: &ConnectionReading<'_>, request
     if closed_as_answer {
         return;
     }
-    if reading.faulty_between(request.at_us, connection.until_us) {
-        let reason = format!("a fault of the test acted while `{}` was unanswered", request.name);
-        judgement.cannot_judge("ERR-1", reason);
-    } else if connection.until_us.saturating_sub(request.at_us) > ANSWER_WITHIN_US {
-        let came = format!("`{}` has none after {} s", request.name, ANSWER_WITHIN_US / 1_000_000);
-        judgement.blame("ERR-1", "exactly one answer to every request", came, [request.place]);
-    } else {
-        judgement.cannot_judge(
-            "ERR-1",
-            format!("the connection ended before `{}` was answered", request.name),
-        );
+    match reading.lateness(request.at_us, connection.until_us, ANSWER_WITHIN_US) {
+        Lateness::Late => {
+            let came = format!("`{}` has none after {} s", request.name, ANSWER_WITHIN_US / 1_000_000);
+            judgement.blame("ERR-1", "exactly one answer to every request", came, [request.place]);
+        }
+        _ if reading.faulty_between(request.at_us, connection.until_us) => {
+            let reason = format!("a fault of the test acted while `{}` was unanswered", request.name);
+            judgement.cannot_judge("ERR-1", reason);
+        }
+        Lateness::Unclear(why) => judgement.cannot_judge("ERR-1", why),
+        Lateness::InTime => {
+            let reason = format!("the connection ended before `{}` was answered", request.name);
+            judgement.cannot_judge("ERR-1", reason);
+        }
     }
 }
 

@@ -83,6 +83,21 @@ fn an_answer_that_a_cut_took_away_is_not_judged() {
 }
 
 #[test]
+fn an_answer_that_a_stall_of_the_test_kept_back_is_not_judged() {
+    let mut script = Script::new();
+    script
+        .connect(0)
+        .handshake(&ada_thread())
+        .send(json!({ "type": "ping", "message_id": "p" }))
+        .wait(12_000);
+    script.recording.facts.stalls.push(Stall {
+        at_us: script.now_ms * 1_000,
+        late_us: 11_900_000,
+    });
+    assert_not_judged(&script.done(), "ERR-1");
+}
+
+#[test]
 fn an_answer_on_an_open_connection_is_under_way() {
     let mut script = Script::new();
     script
