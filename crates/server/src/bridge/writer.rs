@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kingsguard_protocol::{ThreadId, Timestamp};
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -66,6 +67,8 @@ pub trait Deliver: Send + Sync + 'static {
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 /// Pause between tries while Postgres is away: well below the 5 s in which work must resume (ERR-3).
 pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long the writer keeps its connection when no batch comes.
+const HELD_FOR: Duration = Duration::from_millis(100);
 /// Ends of logs kept in memory; past it all are forgotten and read again, one query each batch.
 const TAILS_MAX: usize = 100_000;
 
@@ -76,6 +79,9 @@ type Settled = (Submission, u64);
 #[derive(Debug)]
 pub struct Writer<D> {
     pool: PgPool,
+    /// The connection of the last batch, until none comes for [`HELD_FOR`]: the process of Postgres behind it has at hand what
+    /// the next batch needs, and another one would have to fetch it first.
+    connection: Option<PoolConnection<Postgres>>,
     batch_max: usize,
     tails: HashMap<ThreadId, Tail>,
     deliver: Arc<D>,
@@ -90,6 +96,7 @@ impl<D: Deliver> Writer<D> {
         tokio::spawn(deliver_settled(deliver.clone(), batches));
         let writer = Self {
             pool,
+            connection: None,
             batch_max,
             tails: HashMap::new(),
             deliver,
@@ -115,9 +122,18 @@ impl<D: Deliver> Writer<D> {
             telemetry::queue_depth("event_writer", events + queue.len());
             self.write(batch).await;
             if next.is_none() {
-                next = queue.recv().await;
+                next = self.next(&mut queue).await;
             }
         }
+    }
+
+    /// What comes next; the connection goes back to the others while nothing does.
+    async fn next(&mut self, queue: &mut mpsc::UnboundedReceiver<Submission>) -> Option<Submission> {
+        if let Ok(next) = tokio::time::timeout(HELD_FOR, queue.recv()).await {
+            return next;
+        }
+        self.connection = None;
+        queue.recv().await
     }
 
     async fn write(&mut self, mut batch: Vec<Submission>) {
@@ -179,9 +195,17 @@ impl<D: Deliver> Writer<D> {
         if sabotage::planted(Fault::DeliverBeforeCommit) {
             self.deliver.deliver(&as_if_stored(batch, &places));
         }
-        let written = match events::append(&self.pool, &rows, &fences, &ends).await {
-            Ok(written) => written,
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.pool.acquire().await?,
+        };
+        let written = match events::append(&mut connection, &rows, &fences, &ends).await {
+            Ok(written) => {
+                self.connection = Some(connection);
+                written
+            }
             Err(error) => {
+                drop(connection);
                 // The connection may have broken after the commit: then the batch is in the log.
                 let Some(first) = rows.first() else { return Err(error) };
                 if !events::is_stored(&self.pool, first).await? {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use kingsguard_protocol::{RunId, ThreadId};
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 
 /// One event that is about to be written.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub(super) fn from_db(number: i64) -> u64 {
 /// # Errors
 /// The database did not answer, or did not say whether it committed: then see [`is_stored`].
 pub async fn append(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     events: &[NewEvent<'_>],
     fences: &[Fence],
     ends: &[NewRunEnd],
@@ -121,7 +121,7 @@ pub async fn append(
     .bind(ends.iter().map(|e| e.ended_at).collect::<Vec<_>>())
     .bind(end(|e| e.thread_id.as_str()))
     .bind(end(|e| &e.message_id))
-    .execute(pool)
+    .execute(connection)
     .await;
     match result {
         Ok(done) if done.rows_affected() == events.len() as u64 => Ok(Written::All),
