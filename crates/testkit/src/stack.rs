@@ -2,10 +2,14 @@
 //! `$KINGSGUARD_STACK`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+/// What Postgres and Redis may take for what a test begins and ends with. Reached only where something is wrong.
+const SERVICE_ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The variable that holds the path of the stack's file.
 pub const STACK_VARIABLE: &str = "KINGSGUARD_STACK";
@@ -139,27 +143,29 @@ impl Stack {
     /// # Errors
     /// Postgres refuses.
     pub async fn create_database(&self, name: &str) -> Result<String> {
-        let mut admin = self.admin().await?;
         let statement = format!(
             "CREATE DATABASE \"{name}\" TEMPLATE \"{}\" STRATEGY FILE_COPY",
             self.template_database
         );
-        // Two clones of one template at a time exclude each other only for a moment: Postgres says so and is asked again.
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
-        loop {
-            match sqlx::raw_sql(AssertSqlSafe(statement.as_str()))
-                .execute(&mut admin)
-                .await
-            {
-                Ok(_) => return Ok(with_database(&self.postgres_url, name)),
-                Err(sqlx::Error::Database(error))
-                    if error.code().as_deref() == Some("55006") && tokio::time::Instant::now() < deadline =>
+        let cloning = async {
+            let mut admin = self.admin().await?;
+            // Two clones of one template at a time exclude each other only for a moment: Postgres says so and is asked again.
+            loop {
+                match sqlx::raw_sql(AssertSqlSafe(statement.as_str()))
+                    .execute(&mut admin)
+                    .await
                 {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    Ok(_) => return Ok(with_database(&self.postgres_url, name)),
+                    Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55006") => {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error).with_context(|| format!("cloning the template into {name}")),
             }
-        }
+        };
+        in_time(cloning)
+            .await
+            .with_context(|| format!("cloning the template into {name}"))
     }
 
     /// Drops a database, ending whoever is connected to it.
@@ -167,14 +173,15 @@ impl Stack {
     /// # Errors
     /// Postgres refuses.
     pub async fn drop_database(&self, name: &str) -> Result<()> {
-        let mut admin = self.admin().await?;
-        sqlx::raw_sql(AssertSqlSafe(format!(
-            "DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"
-        )))
-        .execute(&mut admin)
-        .await
-        .with_context(|| format!("dropping the database {name}"))?;
-        Ok(())
+        let statement = format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)");
+        let dropping = async {
+            let mut admin = self.admin().await?;
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await?;
+            Ok(())
+        };
+        in_time(dropping)
+            .await
+            .with_context(|| format!("dropping the database {name}"))
     }
 
     async fn admin(&self) -> Result<PgConnection> {
@@ -190,32 +197,38 @@ impl Stack {
 /// Redis does not answer.
 pub async fn delete_keys(redis_url: &str, prefix: &str) -> Result<()> {
     let client = redis::Client::open(redis_url).context("reading the Redis address")?;
-    let mut connection = client
-        .get_multiplexed_async_connection()
-        .await
-        .context("connecting to Redis")?;
-    let mut cursor = 0u64;
-    loop {
-        let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
-            .arg(cursor)
-            .arg("MATCH")
-            .arg(format!("{prefix}*"))
-            .arg("COUNT")
-            .arg(500)
-            .query_async(&mut connection)
-            .await
-            .context("listing keys")?;
-        if !keys.is_empty() {
-            let _: u64 = redis::cmd("UNLINK")
-                .arg(keys)
+    let deleting = async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut cursor = 0u64;
+        loop {
+            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(format!("{prefix}*"))
+                .arg("COUNT")
+                .arg(500)
                 .query_async(&mut connection)
                 .await
-                .context("deleting keys")?;
+                .context("listing keys")?;
+            if !keys.is_empty() {
+                let _: u64 = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
         }
-        if next == 0 {
-            return Ok(());
-        }
-        cursor = next;
+    };
+    in_time(deleting)
+        .await
+        .with_context(|| format!("deleting the Redis keys under {prefix}"))
+}
+
+/// What a service does, within [`SERVICE_ANSWERS_WITHIN`].
+async fn in_time<T>(doing: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(SERVICE_ANSWERS_WITHIN, doing).await {
+        Ok(done) => done,
+        Err(_) => bail!("no answer within {} s", SERVICE_ANSWERS_WITHIN.as_secs()),
     }
 }
 
