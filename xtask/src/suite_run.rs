@@ -310,6 +310,7 @@ impl SuiteRun<'_> {
             None => self.plan.budget.map(|budget| budget * repeat),
         };
         'all: for round in 0..repeat {
+            self.tally.begin_round();
             for place in 0..self.plan.waves.len() {
                 let whole_deadline = whole.map(|budget| began + budget);
                 let cut = self.run_wave(place, round, listed, stack, whole_deadline, &mut progress)?;
@@ -507,7 +508,7 @@ impl SuiteRun<'_> {
             self.plan.categories().any(|planned| planned.name == name)
                 && category.depends_on.iter().any(|deeper| self.is_blocked_by(deeper))
         });
-        blocked || self.tally.has_failed(name)
+        blocked || self.tally.has_failed_in_round(name)
     }
 
     /// Tests that cannot be asked of a target, or that the source ignores.

@@ -28,6 +28,8 @@ pub struct Row {
     pub category: &'static Category,
     passed: u32,
     failed: u32,
+    /// Of these, the ones of earlier rounds.
+    failed_before: u32,
     invalid: u32,
     beyond_profile: u32,
     warned: u32,
@@ -60,6 +62,7 @@ impl Tally {
             category,
             passed: 0,
             failed: 0,
+            failed_before: 0,
             invalid: 0,
             beyond_profile: 0,
             warned: 0,
@@ -214,9 +217,17 @@ impl Tally {
         row.map(|row| row.duration).unwrap_or_default()
     }
 
-    /// Whether a category has a failed test.
-    pub fn has_failed(&self, name: &str) -> bool {
-        self.rows.iter().any(|row| row.category.name == name && row.failed > 0)
+    /// Begins a repetition: what failed in those before keeps nothing of it from running.
+    pub fn begin_round(&mut self) {
+        for row in &mut self.rows {
+            row.failed_before = row.failed;
+        }
+    }
+
+    /// Whether a test of a category failed in this round.
+    pub fn has_failed_in_round(&self, name: &str) -> bool {
+        let mut rows = self.rows.iter();
+        rows.any(|row| row.category.name == name && row.failed > row.failed_before)
     }
 
     pub fn executed(&self) -> usize {
@@ -369,6 +380,18 @@ mod tests {
             values,
             [("faults", 5.0), ("healing_max_ms", 7.0), ("rate", 1.0), ("rate", 2.0)]
         );
+    }
+
+    #[test]
+    fn what_failed_in_one_round_keeps_nothing_of_the_next_from_running() {
+        let unit = crate::category::category("unit").expect("there is such a category");
+        let mut tally = Tally::new([unit].into_iter());
+        tally.begin_round();
+        tally.row(unit).failed = 1;
+        assert!(tally.has_failed_in_round("unit"));
+        tally.begin_round();
+        assert!(!tally.has_failed_in_round("unit"));
+        assert_eq!(tally.failed(), 1);
     }
 
     #[test]
