@@ -158,9 +158,7 @@ fn judge(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>) -> R
             .stderr(file);
     }
     let status = signals::attend(&mut command)?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.and_then(Exit::of)
-        .with_context(|| format!("judging the example ended with {status}"))
+    Exit::of_status(status).with_context(|| format!("judging the example ended with {status}"))
 }
 
 /// What is said of the example that leaves an event out.

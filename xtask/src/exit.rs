@@ -1,6 +1,7 @@
 //! What the process ends with. A script reads the number, a person reads the two lines.
 
 use std::fmt;
+use std::process::ExitStatus;
 
 /// Exit codes of the runner (RUN-6). Each has one meaning and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,11 @@ impl Exit {
     /// The end with this number.
     pub fn of(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
+
+    /// The end that a runner's own process told; none where a signal or another program ended it.
+    pub fn of_status(status: ExitStatus) -> Option<Self> {
+        Self::of(u8::try_from(status.code()?).ok()?)
     }
 
     pub fn meaning(self) -> &'static str {

@@ -39,7 +39,7 @@ fn check_with(binary: &Path, workspace: &Workspace, environment: &Environment) -
     let why = said
         .strip_prefix(BINARY)
         .map_or(said, |rest| rest.trim_start_matches([':', ' ']));
-    match output.status.code().and_then(|code| Exit::of(u8::try_from(code).ok()?)) {
+    match Exit::of_status(output.status) {
         Some(Exit::Services) => Ok(Err(Stop::new(
             Exit::Services,
             why,
