@@ -417,8 +417,8 @@ fn test_settings() -> BTreeMap<String, String> {
         // All users of a test share 127.0.0.1.
         ("KINGSGUARD_CONNECTIONS_PER_ADDRESS_MAX", "10000".to_owned()),
         ("KINGSGUARD_LOGINS_PER_MINUTE_MAX", "100000".to_owned()),
-        // Many tests share one Postgres.
-        ("KINGSGUARD_DATABASE_CONNECTIONS_MAX", "8".to_owned()),
+        // Many tests share one Postgres, and each connection is a process of it that learns everything anew.
+        ("KINGSGUARD_DATABASE_CONNECTIONS_MAX", "4".to_owned()),
         (
             "KINGSGUARD_JWT_SECRET",
             format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
