@@ -2,8 +2,8 @@
 
 use kingsguard_testkit::prelude::*;
 
-/// Measurements at most, until one says something.
-const MEASUREMENTS_MAX: usize = 4;
+/// Measurements that may say nothing, until the test gives up.
+const DISTURBED_MAX: usize = 3;
 
 /// Why a measurement says nothing, or not enough to hold it against the backend.
 pub enum Repeat {
@@ -14,26 +14,53 @@ pub enum Repeat {
     Missed(String),
 }
 
-/// Measures until a measurement holds, [`MEASUREMENTS_MAX`] times at most; how many it took is the figure `name`.
+/// Measures until a measurement holds, [`DISTURBED_MAX`] times more than once at most; how many it took is the figure `name`.
 ///
 /// # Panics
 /// None holds. The run is invalid where the last one was disturbed.
-pub async fn repeated<V>(ctx: &TestContext, name: &str, mut measure: impl AsyncFnMut() -> Result<V, Repeat>) -> V {
-    let mut nth = 1;
-    loop {
+pub async fn repeated<V>(ctx: &TestContext, name: &str, measure: impl AsyncFnMut() -> Result<V, Repeat>) -> V {
+    let mut windows = windows(ctx, name, 1, measure).await;
+    windows.pop().expect("one window was asked for")
+}
+
+/// Measures in several windows, one behind the other, so that the median of what they say can be taken; those that say
+/// nothing are measured again, [`DISTURBED_MAX`] of all at most. How many it took is the figure `name`.
+///
+/// # Panics
+/// Too many say nothing. The run is invalid where the last one was disturbed.
+pub async fn windows<V>(
+    ctx: &TestContext,
+    name: &str,
+    count: usize,
+    mut measure: impl AsyncFnMut() -> Result<V, Repeat>,
+) -> Vec<V> {
+    let (mut held, mut repeats) = (Vec::with_capacity(count), 0);
+    while held.len() < count {
         let repeat = match measure().await {
             Ok(value) => {
-                ctx.figure(name, nth as f64, "measurements");
-                return value;
+                held.push(value);
+                continue;
             }
             Err(repeat) => repeat,
         };
-        let last = nth == MEASUREMENTS_MAX;
+        repeats += 1;
+        let last = repeats > DISTURBED_MAX;
         match repeat {
             Repeat::Disturbed(why) if last => ctx.invalid(why),
-            Repeat::Missed(why) if last => panic!("{why}, and so in {MEASUREMENTS_MAX} measurements"),
-            Repeat::Disturbed(why) | Repeat::Missed(why) => eprintln!("measurement {nth}: {why}; once more"),
+            Repeat::Missed(why) if last => panic!("{why}, and so in {repeats} measurements"),
+            Repeat::Disturbed(why) | Repeat::Missed(why) => eprintln!("measurement {repeats}: {why}; once more"),
         }
-        nth += 1;
     }
+    ctx.figure(name, (count + repeats) as f64, "measurements");
+    held
+}
+
+/// The middle one of values; of an even number the upper one of the two in the middle.
+///
+/// # Panics
+/// There is none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
