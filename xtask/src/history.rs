@@ -3,6 +3,7 @@
 
 mod command;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +23,10 @@ const RUNS_MAX: u32 = 500;
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// The shape of the file; a file of another shape is begun anew, which costs estimates and nothing else.
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
+
+/// Runs in which the last time of a test is looked for.
+const TIMES_OF_RUNS: u32 = 50;
 
 const SCHEMA: &str = "
 CREATE TABLE runs (
@@ -30,10 +34,6 @@ CREATE TABLE runs (
     target TEXT NOT NULL, revision TEXT NOT NULL, seed INTEGER NOT NULL, verdict TEXT NOT NULL, exit_code INTEGER NOT NULL,
     reason TEXT, passed INTEGER NOT NULL, failed INTEGER NOT NULL, duration_ms INTEGER NOT NULL
 );
-CREATE TABLE categories (
-    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, name TEXT NOT NULL, duration_ms INTEGER NOT NULL,
-    PRIMARY KEY (run, name)
-) WITHOUT ROWID;
 CREATE TABLE names (id INTEGER PRIMARY KEY, test TEXT NOT NULL UNIQUE);
 CREATE TABLE tests (
     run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, test INTEGER NOT NULL REFERENCES names,
@@ -88,7 +88,7 @@ impl History {
         let open = || Connection::open(&path).with_context(|| format!("opening {}", path.display()));
         let mut connection = open()?;
         let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
-        if !matches!(version, Ok(0 | SCHEMA_VERSION)) {
+        if !matches!(version, Ok(0..=SCHEMA_VERSION)) {
             drop(connection);
             std::fs::remove_file(&path).with_context(|| format!("removing {}, of another shape", path.display()))?;
             connection = open()?;
@@ -112,10 +112,12 @@ impl History {
         // Exclusive from here on, so that two processes do not both make the tables.
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let version: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version == 0 {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        match version {
+            0 => transaction.execute_batch(SCHEMA)?,
+            1 => transaction.execute_batch("DROP TABLE categories")?,
+            _ => {}
         }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()?;
         Ok(Self(connection))
     }
@@ -155,13 +157,6 @@ impl History {
         )?;
         let run = transaction.last_insert_rowid();
         {
-            let mut add = transaction.prepare("INSERT INTO categories (run, name, duration_ms) VALUES (?1, ?2, ?3)")?;
-            let ran = |category: &&kingsguard_report::CategorySummary| category.outcome() != Outcome::NotRun;
-            for category in summary.categories.iter().filter(ran) {
-                // Of one repetition, so that it can be compared.
-                let once = category.duration_ms / u64::from(summary.repeat.max(1));
-                add.execute(params![run, category.name, once])?;
-            }
             let mut add = transaction.prepare("INSERT INTO figures (run, id, value, unit) VALUES (?1, ?2, ?3, ?4)")?;
             for figure in &summary.figures {
                 add.execute(params![run, figure.id, figure.value, figure.unit])?;
@@ -191,17 +186,17 @@ impl History {
         transaction.commit()
     }
 
-    /// What the categories took the last time that each ran; none when one of them never did.
-    pub fn expected(&self, categories: &[&str]) -> Result<Option<Duration>> {
-        let mut newest = self
-            .0
-            .prepare("SELECT duration_ms FROM categories WHERE name = ?1 ORDER BY run DESC LIMIT 1")?;
-        let times: Vec<Option<u64>> = categories
-            .iter()
-            .map(|name| newest.query_row([name], |row| row.get(0)).optional())
-            .collect::<rusqlite::Result<_>>()
-            .context("reading earlier times")?;
-        Ok(times.into_iter().sum::<Option<u64>>().map(Duration::from_millis))
+    /// What each test took the last time that it ran, among the newest runs.
+    pub fn times(&self) -> Result<HashMap<String, Duration>> {
+        // With one `max`, SQLite takes the other columns from the row that has it.
+        let mut select = self.0.prepare(
+            "SELECT names.test, duration_ms, max(run) FROM tests JOIN names ON names.id = tests.test
+             WHERE run > (SELECT max(id) FROM runs) - ?1 GROUP BY tests.test",
+        )?;
+        let times = select.query_map([TIMES_OF_RUNS], |row| {
+            Ok((row.get(0)?, Duration::from_millis(row.get(1)?)))
+        })?;
+        times.collect::<rusqlite::Result<_>>().context("reading earlier times")
     }
 
     /// The newest passed run of the same selection and target.
@@ -295,17 +290,31 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_time_of_each_category_is_expected() {
+    fn the_newest_time_of_each_test_is_told() {
         let (folder, mut history) = history();
-        let mut first = suite_run("first", Verdict::Passed);
-        (first.categories[0].duration_ms, first.repeat) = (400, 2);
-        history.add(&first).expect("it is written");
-        let name = first.categories[0].name.clone();
+        for (name, duration_ms) in [("first", 400), ("second", 200)] {
+            let mut run = suite_run(name, Verdict::Passed);
+            run.tests[0].duration_ms = duration_ms;
+            history.add(&run).expect("it is written");
+        }
         drop(history);
         let history = History::open(folder.path()).expect("it opens again");
-        let expected = |names: &[&str]| history.expected(names).expect("it is readable");
-        assert_eq!(expected(&[&name]), Some(Duration::from_millis(200)));
-        assert_eq!(expected(&[&name, "a category that never ran"]), None);
+        let name = &suite_run("", Verdict::Passed).tests[0].test;
+        let times = history.times().expect("it is readable");
+        assert_eq!(times.get(name), Some(&Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_history_of_the_shape_before_is_kept() {
+        let (folder, mut history) = history();
+        history
+            .add(&suite_run("first", Verdict::Passed))
+            .expect("it is written");
+        let before = "CREATE TABLE categories (run INTEGER); PRAGMA user_version = 1";
+        history.0.execute_batch(before).expect("it was so");
+        drop(history);
+        let history = History::open(folder.path()).expect("it opens again");
+        assert_eq!(history.runs(9).expect("it is readable").len(), 1);
     }
 
     #[test]

@@ -293,17 +293,13 @@ impl SuiteRun<'_> {
 
     fn run_waves(&mut self, listed: &[Listed], stack: Option<&Stack>) -> Result<()> {
         let repeat = self.args.repeat.unwrap_or(self.plan.repeat);
-        let selected: usize = (0..repeat)
-            .map(|round| {
-                listed
-                    .iter()
-                    .filter(|listed| self.is_selected_in(listed, round))
-                    .count()
-            })
-            .sum();
-        let names: Vec<&str> = self.plan.categories().map(|category| category.name).collect();
-        let expected = self.history.expected(&names)?.map(|once| once * repeat);
-        let mut progress = Progress::new(selected, expected);
+        let times = self.history.times()?;
+        let this = &*self;
+        let tests = (0..repeat).flat_map(|round| {
+            let selected = listed.iter().filter(move |listed| this.is_selected_in(listed, round));
+            selected.map(|listed| (listed.stream_name.clone(), times.get(&listed.id.to_string()).copied()))
+        });
+        let mut progress = Progress::new(tests);
         let began = Instant::now();
         let whole = match self.args.budget {
             Some(seconds) => Some(Duration::from_secs(seconds)),
