@@ -10,6 +10,7 @@ pub mod clause;
 pub mod comparison;
 pub mod figure;
 pub mod gate;
+pub mod lacks;
 pub mod record;
 pub mod recording;
 pub mod row;

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::lacks::Lacks;
 use crate::record::{NotJudged, RecordedViolation};
 use crate::shape::Shape;
 
@@ -162,6 +163,9 @@ pub struct Facts {
     /// How the target's frames differ from the contract's: what is judged is their view in the contract's words.
     #[serde(default, skip_serializing_if = "Shape::is_contracts_own")]
     pub shape: Shape,
+    /// What the target's wire lacks: what only that could show is not judged.
+    #[serde(default, skip_serializing_if = "Lacks::is_nothing")]
+    pub lacks: Lacks,
     /// Clauses that the target does not claim to keep, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leaves_out: BTreeMap<String, String>,
@@ -184,6 +188,7 @@ impl Default for Facts {
             beyond_normal_load: false,
             faults: Vec::new(),
             shape: Shape::default(),
+            lacks: Lacks::default(),
             leaves_out: BTreeMap::new(),
             secrets: Vec::new(),
         }

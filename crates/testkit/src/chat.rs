@@ -1,24 +1,25 @@
-//! One connection of a user: the handshake step by step or whole, sending, and waiting for what comes.
+//! One connection of a user: sending, and waiting for what comes; [`handshake`] step by step or whole.
 //!
 //! What arrived and was not yet asked for is kept in order. `expect*` takes the first frame that fits and leaves the
 //! others, so that an answer that overtakes an event is no trouble. Every wait has a generous deadline and, when it
 //! passes, says what was last seen.
 
-use std::collections::{BTreeMap, VecDeque};
+mod handshake;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use kingsguard_protocol::client::{HandshakeAcknowledged, ResumePoint, StartAgent, ThreadResume, UserMessage};
-use kingsguard_protocol::control::ThreadPosition;
-use kingsguard_protocol::control::{ConnectionEstablished, HandshakeComplete, HandshakeResponse, MessageReceived};
+use kingsguard_protocol::client::{StartAgent, UserMessage};
+use kingsguard_protocol::control::{ConnectionEstablished, HandshakeResponse, MessageReceived};
 use kingsguard_protocol::{
-    ClientBody, ClientMessage, ControlFrame, Epoch, ErrorCode, ErrorFrame, Event, EventBody, MessageId, RunId,
-    ServerFrame, ThreadId,
+    ClientBody, ClientMessage, ControlFrame, Epoch, ErrorCode, ErrorFrame, Event, MessageId, RunId, ThreadId,
 };
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, coding::CloseCode as WireCloseCode};
 
+use crate::frame::Frame;
 use crate::link::{Arrival, Link};
 use crate::recording::{EndingKind, FrameKind};
 use crate::run_view::RunView;
@@ -27,67 +28,6 @@ use crate::session::Session;
 /// How long a test waits for something that must come. Far above every time in the contract: a slow machine makes a test
 /// slow, a broken backend makes it fail.
 pub const PATIENCE: Duration = Duration::from_secs(45);
-
-/// A frame as it arrived.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// Its place among the frames of its connection in the recording.
-    pub index: usize,
-    /// When it arrived, in microseconds since the test's capture began.
-    pub at_us: u64,
-    /// What kind of frame it was.
-    pub kind: FrameKind,
-    /// Its payload.
-    pub bytes: Vec<u8>,
-    /// Its meaning, where it has one that the contract knows.
-    pub meaning: Option<ServerFrame>,
-}
-
-impl Frame {
-    /// The payload as text; empty where it is none.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.bytes).unwrap_or_default()
-    }
-
-    /// The payload as JSON; null where it is none.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_default()
-    }
-
-    /// The event that it is.
-    #[must_use]
-    pub fn event(&self) -> Option<&Event> {
-        match &self.meaning {
-            Some(ServerFrame::Event(event)) => Some(event),
-            _ => None,
-        }
-    }
-
-    /// The control frame that it is.
-    #[must_use]
-    pub fn control(&self) -> Option<&ControlFrame> {
-        match &self.meaning {
-            Some(ServerFrame::Control(control)) => Some(control),
-            _ => None,
-        }
-    }
-
-    /// The error that it is.
-    #[must_use]
-    pub fn error(&self) -> Option<&ErrorFrame> {
-        match self.control() {
-            Some(ControlFrame::Error(error)) => Some(error),
-            _ => None,
-        }
-    }
-
-    fn describe(&self) -> String {
-        let text: String = self.text().chars().take(300).collect();
-        format!("#{} {:?} {text}", self.index, self.kind)
-    }
-}
 
 /// One connection of a user.
 ///
@@ -104,6 +44,10 @@ pub struct Chat {
     offered: Option<HandshakeResponse>,
     own_thread: Option<ThreadId>,
     positions: BTreeMap<ThreadId, (Epoch, u64)>,
+    /// Runs of which something arrived, or that were found to be a message's.
+    runs: BTreeSet<RunId>,
+    /// Runs that were there before a message was sent, where nothing else tells which one is the message's.
+    runs_before: BTreeMap<MessageId, BTreeSet<RunId>>,
 }
 
 impl Chat {
@@ -118,130 +62,13 @@ impl Chat {
             offered: None,
             own_thread: None,
             positions: BTreeMap::new(),
+            runs: BTreeSet::new(),
+            runs_before: BTreeMap::new(),
         }
     }
 
     fn link(&self) -> &Link {
         self.link.as_ref().expect("the link is taken on drop only")
-    }
-
-    // ---- handshake --------------------------------------------------------------------------------------------------
-
-    /// Waits for `connection_established` (HSK-1).
-    pub async fn expect_established(&mut self) -> ConnectionEstablished {
-        let frame = self.expect("`connection_established`", |frame| {
-            matches!(frame.control(), Some(ControlFrame::ConnectionEstablished(_)))
-        });
-        match frame.await.control() {
-            Some(ControlFrame::ConnectionEstablished(body)) => {
-                self.established = Some(body.clone());
-                body.clone()
-            }
-            other => unreachable!("just matched {other:?}"),
-        }
-    }
-
-    /// Waits for `handshake_response` (HSK-1).
-    pub async fn expect_offer(&mut self) -> HandshakeResponse {
-        let frame = self.expect("`handshake_response`", |frame| {
-            matches!(frame.control(), Some(ControlFrame::HandshakeResponse(_)))
-        });
-        match frame.await.control() {
-            Some(ControlFrame::HandshakeResponse(body)) => {
-                self.offered = Some(body.clone());
-                body.clone()
-            }
-            other => unreachable!("just matched {other:?}"),
-        }
-    }
-
-    /// Sends `handshake_acknowledged` for a thread (the offered one where `None`) with threads to go on with.
-    pub async fn acknowledge(&mut self, thread_id: Option<&ThreadId>, resume: Vec<ThreadResume>) -> MessageId {
-        self.send_message(ClientMessage {
-            message_id: Some(MessageId::generate()),
-            thread_id: thread_id.cloned(),
-            body: HandshakeAcknowledged { resume }.into(),
-        })
-        .await
-    }
-
-    /// Waits for `handshake_complete` (HSK-2).
-    pub async fn expect_complete(&mut self) -> HandshakeComplete {
-        let frame = self.expect("`handshake_complete`", |frame| {
-            matches!(frame.control(), Some(ControlFrame::HandshakeComplete(_)))
-        });
-        match frame.await.control() {
-            Some(ControlFrame::HandshakeComplete(body)) => body.clone(),
-            other => unreachable!("just matched {other:?}"),
-        }
-    }
-
-    /// The whole handshake with the offered thread.
-    pub async fn handshake(&mut self) -> HandshakeComplete {
-        self.handshake_with(None, Vec::new()).await
-    }
-
-    /// The whole handshake with a thread of choice and threads to go on with.
-    pub async fn handshake_with(
-        &mut self,
-        thread_id: Option<&ThreadId>,
-        resume: Vec<ThreadResume>,
-    ) -> HandshakeComplete {
-        self.expect_established().await;
-        let offer = self.expect_offer().await;
-        self.own_thread = Some(thread_id.cloned().unwrap_or(offer.thread_id));
-        self.acknowledge(thread_id, resume).await;
-        self.expect_complete().await
-    }
-
-    /// What `connection_established` said.
-    ///
-    /// # Panics
-    /// It was not waited for.
-    #[must_use]
-    pub fn established(&self) -> &ConnectionEstablished {
-        self.established
-            .as_ref()
-            .expect("the test waited for connection_established")
-    }
-
-    /// What `handshake_response` said.
-    ///
-    /// # Panics
-    /// It was not waited for.
-    #[must_use]
-    pub fn offer(&self) -> &HandshakeResponse {
-        self.offered.as_ref().expect("the test waited for handshake_response")
-    }
-
-    /// The thread that this connection's messages without `thread_id` belong to.
-    ///
-    /// # Panics
-    /// The handshake was not done.
-    #[must_use]
-    pub fn thread_id(&self) -> ThreadId {
-        self.own_thread.clone().expect("the test did the handshake")
-    }
-
-    /// From where each followed thread can be resumed: its epoch and the newest event that arrived.
-    #[must_use]
-    pub fn positions(&self) -> &BTreeMap<ThreadId, (Epoch, u64)> {
-        &self.positions
-    }
-
-    /// The same, as a `handshake_acknowledged` has it.
-    pub fn resume_points(&mut self) -> Vec<ThreadResume> {
-        self.take_arrived();
-        self.positions
-            .iter()
-            .map(|(thread_id, (epoch, after))| ThreadResume {
-                thread_id: thread_id.clone(),
-                point: ResumePoint {
-                    epoch: epoch.clone(),
-                    after: *after,
-                },
-            })
-            .collect()
     }
 
     // ---- sending ----------------------------------------------------------------------------------------------------
@@ -269,6 +96,11 @@ impl Chat {
     /// Sends a message as it is, with its own `message_id` or none; says the id, empty where it has none.
     pub async fn send_message(&mut self, message: ClientMessage) -> MessageId {
         let text = serde_json::to_string(&message).expect("client messages are JSON");
+        if let (Some(message_id), Some(_)) = (&message.message_id, &self.session.profile().lacks.acknowledgement) {
+            let message_id = message_id.clone();
+            self.take_arrived();
+            self.runs_before.insert(message_id, self.runs.clone());
+        }
         self.send_shaped(&text).await;
         message.message_id.unwrap_or_else(|| MessageId::from(""))
     }
@@ -356,13 +188,19 @@ impl Chat {
     }
 
     /// As [`Chat::expect`], but with a wait of choice and `None` where nothing came or the connection ended first.
-    pub async fn wait_for(&mut self, patience: Duration, mut fits: impl FnMut(&Frame) -> bool) -> Option<Frame> {
+    pub async fn wait_for(&mut self, patience: Duration, fits: impl FnMut(&Frame) -> bool) -> Option<Frame> {
+        let place = self.find(patience, fits).await?;
+        self.unclaimed.remove(place)
+    }
+
+    /// Waits for the first frame not yet asked for that `fits`, and leaves it where it is.
+    async fn find(&mut self, patience: Duration, mut fits: impl FnMut(&Frame) -> bool) -> Option<usize> {
         let deadline = Instant::now() + patience;
         let mut looked_at = 0;
         loop {
             self.take_arrived();
             if let Some(found) = self.unclaimed.iter().skip(looked_at).position(&mut fits) {
-                return self.unclaimed.remove(looked_at + found);
+                return Some(looked_at + found);
             }
             looked_at = self.unclaimed.len();
             if self.ended.is_some() {
@@ -414,6 +252,7 @@ impl Chat {
 
     /// Waits for the answer to a message: the control frame that carries its id as `correlation_id`.
     pub async fn answer_to(&mut self, message_id: &MessageId) -> ControlFrame {
+        self.session.needs_field("an answer", "correlation_id");
         let what = format!("answer to {message_id}");
         let frame = self
             .expect(&what, |frame| {
@@ -456,10 +295,36 @@ impl Chat {
     /// # Panics
     /// It is refused.
     pub async fn accepted(&mut self, message_id: &MessageId) -> MessageReceived {
+        self.session.needs_acknowledgement();
         match self.answer_to(message_id).await {
             ControlFrame::MessageReceived(received) => received,
             other => panic!("expected message_received for {message_id}, but {other:?}"),
         }
+    }
+
+    /// The run that a message started: the one that `message_received` names, or where the target has none, the first one that
+    /// begins after the message was sent.
+    ///
+    /// # Panics
+    /// The message is refused, or no run begins within [`PATIENCE`].
+    pub async fn run_of(&mut self, message_id: &MessageId) -> RunId {
+        let Some(before) = self.runs_before.remove(message_id) else {
+            return self.accepted(message_id).await.run_id;
+        };
+        let is_new = |frame: &Frame| frame.run_id().is_some_and(|run_id| !before.contains(run_id));
+        let found = self.find(PATIENCE, is_new).await;
+        let run_id = found.and_then(|place| self.unclaimed.get(place)?.run_id().cloned());
+        let Some(run_id) = run_id else {
+            panic!(
+                "no run of {message_id} within {} s; connection {}",
+                PATIENCE.as_secs(),
+                self.state()
+            )
+        };
+        for others in self.runs_before.values_mut() {
+            others.insert(run_id.clone());
+        }
+        run_id
     }
 
     /// Waits until a run ended and takes all of its events that were not yet asked for.
@@ -467,14 +332,8 @@ impl Chat {
         let mut frames = Vec::new();
         loop {
             let what = format!("agent_completed of {run_id} ({} of its events came)", frames.len());
-            let frame = self
-                .expect(&what, |frame| {
-                    frame.event().is_some_and(|event| event.header.run_id == *run_id)
-                })
-                .await;
-            let ended = frame
-                .event()
-                .is_some_and(|event| matches!(event.body, EventBody::AgentCompleted(_)));
+            let frame = self.expect(&what, |frame| frame.run_id() == Some(run_id)).await;
+            let ended = frame.event_type() == Some("agent_completed");
             frames.push(frame);
             if ended {
                 return RunView::new(run_id.clone(), frames);
@@ -485,8 +344,7 @@ impl Chat {
     /// Says something and waits until the run that it starts ended.
     pub async fn ask(&mut self, content: &str) -> RunView {
         let message_id = self.say(content).await;
-        let accepted = self.accepted(&message_id).await;
-        self.until_completed(&accepted.run_id).await.with_acceptance(accepted)
+        self.outcome_of(&message_id).await
     }
 
     /// Asks one agent and waits until the run that it starts ended.
@@ -497,7 +355,15 @@ impl Chat {
             context: None,
         };
         let message_id = self.send(request).await;
-        let accepted = self.accepted(&message_id).await;
+        self.outcome_of(&message_id).await
+    }
+
+    async fn outcome_of(&mut self, message_id: &MessageId) -> RunView {
+        if self.session.profile().lacks.acknowledgement.is_some() {
+            let run_id = self.run_of(message_id).await;
+            return self.until_completed(&run_id).await;
+        }
+        let accepted = self.accepted(message_id).await;
         self.until_completed(&accepted.run_id).await.with_acceptance(accepted)
     }
 
@@ -616,72 +482,12 @@ impl Chat {
                 kind,
                 bytes,
             } => {
-                let bytes = match kind {
-                    FrameKind::Text => self.session.in_the_contracts_words(bytes),
-                    _ => bytes,
-                };
-                let meaning = match kind {
-                    FrameKind::Text => std::str::from_utf8(&bytes)
-                        .ok()
-                        .and_then(|text| ServerFrame::decode(text).ok()),
-                    _ => None,
-                };
-                let frame = Frame {
-                    index,
-                    at_us,
-                    kind,
-                    bytes,
-                    meaning,
-                };
+                let frame = Frame::new(&self.session, index, at_us, kind, bytes);
+                self.runs.extend(frame.run_id().cloned());
                 self.note_position(&frame);
                 self.last_seen = Some(frame.describe());
                 self.unclaimed.push_back(frame);
             }
-        }
-    }
-
-    fn note_position(&mut self, frame: &Frame) {
-        let mut reached = |position: &ThreadPosition| {
-            // A granted resume goes on from what the client had; everything else goes on live.
-            let known = self.positions.get(&position.thread_id).map(|(_, after)| *after);
-            let after = if position.recovered {
-                known.unwrap_or(position.oldest_seq - 1)
-            } else {
-                position.last_seq
-            };
-            self.positions
-                .insert(position.thread_id.clone(), (position.epoch.clone(), after));
-        };
-        match &frame.meaning {
-            Some(ServerFrame::Control(control)) => match control.as_ref() {
-                ControlFrame::HandshakeComplete(complete) => complete.threads.iter().for_each(reached),
-                ControlFrame::ThreadSwitched(switched) => {
-                    reached(&switched.position);
-                    self.own_thread = Some(switched.position.thread_id.clone());
-                }
-                ControlFrame::ThreadCreated(created) => {
-                    self.positions
-                        .insert(created.thread_id.clone(), (created.epoch.clone(), 0));
-                    self.own_thread = Some(created.thread_id.clone());
-                }
-                _ => {}
-            },
-            Some(ServerFrame::Event(event)) => {
-                if let Some((_, after)) = self.positions.get_mut(&event.header.thread_id) {
-                    *after = event.header.seq;
-                }
-            }
-            Some(ServerFrame::Unknown { .. }) | None => {}
-        }
-    }
-
-    /// Starts a resumed connection from where another one was.
-    pub(crate) fn adopt_positions(&mut self, points: &[ThreadResume]) {
-        for resume in points {
-            self.positions.insert(
-                resume.thread_id.clone(),
-                (resume.point.epoch.clone(), resume.point.after),
-            );
         }
     }
 }

@@ -303,10 +303,7 @@ impl Builder {
                 url
             }
         };
-        capture.update_facts(|facts| {
-            facts.shape = profile.shape.clone();
-            facts.leaves_out = profile.claims.leaves_out.clone();
-        });
+        capture.update_facts(|facts| profile.note_in(facts));
         Ok(TestContext {
             case: self.case,
             seed,

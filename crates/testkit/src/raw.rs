@@ -282,6 +282,11 @@ impl RawSocket {
     /// # Panics
     /// The connection ends first.
     pub async fn read_until(&mut self, frame_type: &str) -> serde_json::Value {
+        match frame_type {
+            "connection_established" | "handshake_response" | "handshake_complete" => self.session.needs_handshake(),
+            "message_received" => self.session.needs_acknowledgement(),
+            _ => {}
+        }
         while let Some(frame) = self.read_frame().await {
             let json: serde_json::Value =
                 serde_json::from_slice(&self.session.in_the_contracts_words(frame.payload)).unwrap_or_default();

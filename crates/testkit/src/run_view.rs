@@ -3,8 +3,9 @@
 use kingsguard_protocol::control::MessageReceived;
 use kingsguard_protocol::event::{AgentCompleted, AgentStarted, AgentThinking, ToolCompleted, ToolExecuting};
 use kingsguard_protocol::{Event, EventBody, RunId};
+use serde_json::Value;
 
-use crate::chat::Frame;
+use crate::frame::Frame;
 
 /// The events of one run, in the order in which they arrived.
 #[derive(Clone, Debug)]
@@ -51,6 +52,9 @@ impl RunView {
     /// The test did not wait for it through [`crate::Chat::ask`].
     #[must_use]
     pub fn accepted(&self) -> &MessageReceived {
+        if let Some(frame) = self.frames.first() {
+            frame.session().needs_acknowledgement();
+        }
         self.accepted.as_ref().expect("the run was asked for with `ask`")
     }
 
@@ -69,7 +73,18 @@ impl RunView {
     /// The events' types, in the order in which they arrived.
     #[must_use]
     pub fn types(&self) -> Vec<&'static str> {
-        self.events().into_iter().map(|event| event.body.event_type()).collect()
+        self.frames.iter().filter_map(Frame::event_type).collect()
+    }
+
+    /// One field of each event of a type, in the order in which they arrived; null where it is absent. For what tests ask of
+    /// backends that lack other fields.
+    #[must_use]
+    pub fn told(&self, event_type: &str, field: &str) -> Vec<Value> {
+        let told = self
+            .frames
+            .iter()
+            .filter(|frame| frame.event_type() == Some(event_type));
+        told.map(|frame| frame.field(field)).collect()
     }
 
     /// `agent_started`.
@@ -78,7 +93,7 @@ impl RunView {
     /// There is none.
     #[must_use]
     pub fn started(&self) -> &AgentStarted {
-        self.find(|body| match body {
+        self.find("agent_started", |body| match body {
             EventBody::AgentStarted(started) => Some(started),
             _ => None,
         })
@@ -91,7 +106,7 @@ impl RunView {
     /// There is none.
     #[must_use]
     pub fn completed(&self) -> &AgentCompleted {
-        self.find(|body| match body {
+        self.find("agent_completed", |body| match body {
             EventBody::AgentCompleted(completed) => Some(completed),
             _ => None,
         })
@@ -101,7 +116,7 @@ impl RunView {
     /// Every `agent_thinking`.
     #[must_use]
     pub fn thoughts(&self) -> Vec<&AgentThinking> {
-        self.all(|body| match body {
+        self.all("agent_thinking", |body| match body {
             EventBody::AgentThinking(thinking) => Some(thinking),
             _ => None,
         })
@@ -110,11 +125,11 @@ impl RunView {
     /// Every execution of a tool, in the order of their starts.
     #[must_use]
     pub fn tools(&self) -> Vec<ToolView> {
-        let completed = self.all(|body| match body {
+        let completed = self.all("tool_completed", |body| match body {
             EventBody::ToolCompleted(completed) => Some(completed),
             _ => None,
         });
-        self.all(|body| match body {
+        self.all("tool_executing", |body| match body {
             EventBody::ToolExecuting(executing) => Some(executing),
             _ => None,
         })
@@ -138,14 +153,15 @@ impl RunView {
             .collect()
     }
 
-    fn all<'a, T>(&'a self, pick: impl Fn(&'a EventBody) -> Option<&'a T>) -> Vec<&'a T> {
-        self.events()
-            .into_iter()
-            .filter_map(|event| pick(&event.body))
-            .collect()
+    fn all<'a, T>(&'a self, event_type: &'a str, pick: impl Fn(&'a EventBody) -> Option<&'a T>) -> Vec<&'a T> {
+        let of_type = self
+            .frames
+            .iter()
+            .filter(|frame| frame.event_type() == Some(event_type));
+        of_type.filter_map(Frame::body).filter_map(pick).collect()
     }
 
-    fn find<'a, T>(&'a self, pick: impl Fn(&'a EventBody) -> Option<&'a T>) -> Option<&'a T> {
-        self.events().into_iter().find_map(|event| pick(&event.body))
+    fn find<'a, T>(&'a self, event_type: &'a str, pick: impl Fn(&'a EventBody) -> Option<&'a T>) -> Option<&'a T> {
+        self.all(event_type, pick).first().copied()
     }
 }

@@ -63,7 +63,7 @@ impl Session {
 
     /// Claims that the target claims what a client message makes use of; otherwise the test is not judged.
     pub(crate) fn may_say(&self, text: &str) {
-        let Ok(message) = serde_json::from_str(text) else {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(text) else {
             return;
         };
         let lacking = Capability::of_message(&message)
@@ -71,6 +71,48 @@ impl Session {
             .find_map(|used| self.profile().lacks(used));
         if let Some(why) = lacking {
             self.capture().lacks(why);
+        }
+        if message["type"] == "handshake_acknowledged" {
+            self.needs_handshake();
+        }
+    }
+
+    /// Claims that the target has a handshake; otherwise the test is not judged.
+    pub(crate) fn needs_handshake(&self) {
+        self.needs(self.profile().lacks.handshake.as_deref(), "no handshake");
+    }
+
+    /// Claims that the target acknowledges messages; otherwise the test is not judged.
+    pub(crate) fn needs_acknowledgement(&self) {
+        self.needs(self.profile().lacks.acknowledgement.as_deref(), "no `message_received`");
+    }
+
+    /// Claims that events carry everything that every event carries; otherwise the test is not judged.
+    pub(crate) fn needs_event_header(&self) {
+        let lacks = &self.profile().lacks;
+        if let Some((field, reason)) = lacks.fields.first_key_value() {
+            self.needs(Some(reason), &format!("events without `{field}`"));
+        }
+        self.needs(lacks.timestamp_form.as_deref(), "timestamps of a form of its own");
+    }
+
+    /// Claims that frames of this type carry all of their own fields; otherwise the test is not judged.
+    pub(crate) fn needs_fields_of(&self, frame_type: &str) {
+        if let Some((field, reason)) = self.profile().lacks.own_field(frame_type) {
+            self.needs(Some(reason), &format!("`{frame_type}` without `{field}`"));
+        }
+    }
+
+    /// Claims that frames of this type carry a field; otherwise the test is not judged.
+    pub(crate) fn needs_field(&self, frame_type: &str, field: &str) {
+        let reason = self.profile().lacks.field(frame_type, field);
+        self.needs(reason, &format!("`{frame_type}` without `{field}`"));
+    }
+
+    fn needs(&self, lacking: Option<&str>, what: &str) {
+        if let Some(reason) = lacking {
+            self.capture()
+                .lacks(format!("{} has {what}: {reason}", self.profile().name));
         }
     }
 

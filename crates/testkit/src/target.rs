@@ -1,10 +1,11 @@
 //! A backend that somebody else runs: what it is like ([`profile`]), what it does not claim ([`capability`]), how its users
-//! come about ([`users`]), how its frames differ ([`Shape`]).
+//! come about ([`users`]), how its frames differ ([`Shape`]), what they lack ([`lacks`]).
 //!
 //! A profile is the answer to "how does one test a backend that is not ours". Without one a target is taken for what the
 //! contract describes. What a profile leaves out makes the tests that need it *not judged*: never passed, never failed.
 
 pub mod capability;
+pub mod lacks;
 pub mod profile;
 pub mod users;
 

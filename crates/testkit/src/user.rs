@@ -354,7 +354,7 @@ impl SimulatedUser {
         self.session.profile().options(&self.access_token())
     }
 
-    /// Connects in the usual way and does the whole handshake.
+    /// Connects in the usual way and does the whole handshake, where the target has one.
     ///
     /// # Panics
     /// The target refuses, or the handshake does not come about.
@@ -362,13 +362,15 @@ impl SimulatedUser {
         self.connect_with(self.options()).await
     }
 
-    /// Connects in a way of choice and does the whole handshake.
+    /// Connects in a way of choice and does the whole handshake, where the target has one.
     ///
     /// # Panics
     /// The target refuses, or the handshake does not come about.
     pub async fn connect_with(&self, options: ConnectOptions) -> Chat {
         let mut chat = self.open_with(options).await;
-        chat.handshake().await;
+        if self.session.profile().lacks.handshake.is_none() {
+            chat.handshake().await;
+        }
         chat
     }
 
@@ -432,6 +434,9 @@ impl SimulatedUser {
     /// # Panics
     /// The first connection does not come about.
     pub async fn stay_connected(&self, options: SteadyOptions) -> SteadyChat {
+        self.session.needs_handshake();
+        self.session.needs_acknowledgement();
+        self.session.needs_event_header();
         SteadyChat::start(self.clone(), options).await
     }
 

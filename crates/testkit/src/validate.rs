@@ -17,6 +17,7 @@ mod order;
 mod reading;
 mod sequence;
 mod timing;
+mod unjudged;
 
 #[cfg(test)]
 mod tests;
@@ -208,6 +209,7 @@ pub fn judge(recording: &Recording) -> Judgement {
     errors::judge(&reading, &mut judgement);
     timing::judge(&reading, &mut judgement);
     limits::judge(&reading, &mut judgement);
+    unjudged::list(&reading, &mut judgement);
     judgement.leave_out(&recording.facts.leaves_out);
     judgement
 }

@@ -9,6 +9,13 @@ use pretty_assertions::assert_eq;
 
 covers!("EVT", "GOLD");
 
+/// Tools may overlap, so their order says nothing.
+fn sorted(names: Vec<Value>) -> Vec<String> {
+    let mut sorted: Vec<String> = names.iter().map(Value::to_string).collect();
+    sorted.sort();
+    sorted
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_begins_thinks_and_ends() {
     TestContext::wire(case!("ORD-1", "ORD-2", "ORD-4", "EVT-1", "EVT-2", "EVT-5", "SEQ-1"))
@@ -21,7 +28,7 @@ async fn an_answer_begins_thinks_and_ends() {
                 (Some(&"agent_started"), Some(&"agent_completed"))
             );
             assert!(!run.thoughts().is_empty(), "{types:?}");
-            assert_eq!(run.completed().status, RunStatus::Completed);
+            assert_eq!(run.told("agent_completed", "status"), ["completed"]);
         })
         .await;
 }
@@ -33,22 +40,22 @@ async fn a_tool_is_told_at_its_beginning_and_at_its_end() {
             let prompt = ctx.tool_prompt();
             let mut chat = ctx.user("ada").await.connect().await;
             let run = chat.ask(&prompt).await;
-            let tools = run.tools();
-            assert!(!tools.is_empty(), "the prompt calls a tool: {:?}", run.types());
-            let ends: Vec<_> = tools
-                .iter()
-                .map(|tool| tool.completed.as_ref().map(|end| end.tool_name.as_str()))
-                .collect();
-            let names: Vec<_> = tools
-                .iter()
-                .map(|tool| Some(tool.executing.tool_name.as_str()))
-                .collect();
-            assert_eq!(ends, names);
-            let succeeded = tools
-                .iter()
-                .filter_map(|tool| tool.completed.as_ref())
-                .any(|end| end.success);
-            assert!(succeeded, "{tools:#?}");
+            let begun = sorted(run.told("tool_executing", "tool_name"));
+            assert!(!begun.is_empty(), "the prompt calls a tool: {:?}", run.types());
+            assert_eq!(sorted(run.told("tool_completed", "tool_name")), begun);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_that_succeeds_says_so() {
+    TestContext::wire(case!("EVT-4"))
+        .run(async |ctx| {
+            let prompt = ctx.tool_prompt();
+            let mut chat = ctx.user("ada").await.connect().await;
+            let run = chat.ask(&prompt).await;
+            let ends = run.told("tool_completed", "success");
+            assert!(ends.contains(&json!(true)), "{ends:?}");
         })
         .await;
 }
@@ -60,20 +67,23 @@ async fn a_tool_that_fails_says_so_and_the_run_ends_all_the_same() {
             let prompt = ctx.failing_tool_prompt();
             let mut chat = ctx.user("ada").await.connect().await;
             let run = chat.ask(&prompt).await;
-            let failed: Vec<_> = run
-                .tools()
-                .into_iter()
-                .filter_map(|tool| tool.completed)
-                .filter(|end| !end.success)
-                .collect();
-            assert!(!failed.is_empty(), "the prompt makes a tool fail: {:?}", run.types());
-            for end in &failed {
-                assert!(
-                    end.error.as_ref().is_some_and(|error| !error.message.trim().is_empty()),
-                    "{end:?}"
-                );
+            let ends = run.told("tool_completed", "success");
+            let errors = run.told("tool_completed", "error");
+            let mut failed = ends
+                .iter()
+                .zip(errors)
+                .filter(|(success, _)| **success == json!(false))
+                .peekable();
+            assert!(
+                failed.peek().is_some(),
+                "the prompt makes a tool fail: {:?}",
+                run.types()
+            );
+            for (_, error) in failed {
+                let message = error["message"].as_str().unwrap_or_default();
+                assert!(!message.trim().is_empty(), "{error}");
             }
-            assert_eq!(chat.ask("Hello").await.completed().status, RunStatus::Completed);
+            assert_eq!(chat.ask("Hello").await.told("agent_completed", "status"), ["completed"]);
         })
         .await;
 }
@@ -85,8 +95,9 @@ async fn a_long_run_is_never_silent_for_five_seconds() {
             let prompt = ctx.long_run_prompt(6);
             let mut chat = ctx.user("ada").await.connect().await;
             let run = chat.ask(&prompt).await;
-            assert_eq!(run.completed().status, RunStatus::Completed);
-            assert!(run.completed().duration_ms >= 5_000, "{:?}", run.completed());
+            assert_eq!(run.told("agent_completed", "status"), ["completed"]);
+            let took_ms = run.told("agent_completed", "duration_ms");
+            assert!(took_ms[0].as_u64().is_some_and(|ms| ms >= 5_000), "{took_ms:?}");
             // The validators judge each gap; this says that there was one to judge.
             let longest = Timing::of_gaps(&ctx.recording()).max();
             assert!(longest < Duration::from_secs(5), "{longest:?}");
@@ -101,9 +112,9 @@ async fn a_long_run_that_is_stopped_ends_cancelled_before_its_time() {
             let prompt = ctx.long_run_prompt(25);
             let mut chat = ctx.user("ada").await.connect().await;
             let asked = chat.say(&prompt).await;
-            let run_id = chat.accepted(&asked).await.run_id;
-            chat.expect_event("the run's beginning", |event| {
-                event.header.run_id == run_id && matches!(event.body, EventBody::AgentThinking(_))
+            let run_id = chat.run_of(&asked).await;
+            chat.expect("the run's beginning", |frame| {
+                frame.run_id() == Some(&run_id) && frame.event_type() == Some("agent_thinking")
             })
             .await;
             let stop = StopAgent {
@@ -112,8 +123,9 @@ async fn a_long_run_that_is_stopped_ends_cancelled_before_its_time() {
             };
             chat.send(stop).await;
             let rest = chat.until_completed(&run_id).await;
-            assert_eq!(rest.completed().status, RunStatus::Cancelled);
-            assert!(rest.completed().duration_ms < 20_000, "{:?}", rest.completed());
+            assert_eq!(rest.told("agent_completed", "status"), ["cancelled"]);
+            let took_ms = rest.told("agent_completed", "duration_ms");
+            assert!(took_ms[0].as_u64().is_some_and(|ms| ms < 20_000), "{took_ms:?}");
         })
         .await;
 }

@@ -177,7 +177,7 @@ async fn every_form_of_the_sub_protocol_is_accepted_and_echoed_as_it_was_offered
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sub_protocol_that_was_not_offered_is_never_echoed() {
-    TestContext::wire(case!("AUTH-3"))
+    TestContext::wire(case!("AUTH-2", "AUTH-3"))
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let token = ada.access_token();

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::log::{FollowedThread, LoggedEvent, Standing, Taken};
 use super::{Loss, Outcome, Shared, SteadyOptions};
-use crate::chat::{Chat, Frame};
+use crate::chat::Chat;
+use crate::frame::Frame;
 use crate::recording::FrameKind;
 use crate::user::SimulatedUser;
 

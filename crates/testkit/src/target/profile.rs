@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use super::lacks::{self, Lacks};
 use super::users::Users;
 use super::{Capability, Shape};
 use crate::clause::Clause;
 use crate::connect::ConnectOptions;
+use crate::recording::Facts;
 use crate::transport::Trust;
 
 /// Stands for a user's token in a template.
@@ -39,6 +41,9 @@ pub struct Profile {
     /// How its frames differ from the contract's.
     #[serde(default)]
     pub shape: Shape,
+    /// What its wire lacks.
+    #[serde(default)]
+    pub lacks: Lacks,
 }
 
 /// How a backend takes connections. In each template `{token}` stands for the user's token.
@@ -118,6 +123,7 @@ impl Default for Profile {
                 leaves_out: BTreeMap::new(),
             },
             shape: Shape::default(),
+            lacks: Lacks::default(),
         }
     }
 }
@@ -194,6 +200,7 @@ impl Profile {
             );
         }
         self.shape.check().map_err(anyhow::Error::msg)?;
+        lacks::check(&self.lacks)?;
         self.users.check()
     }
 
@@ -212,14 +219,27 @@ impl Profile {
         options
     }
 
+    /// Tells a recording what the validators must know of the backend.
+    pub(crate) fn note_in(&self, facts: &mut Facts) {
+        facts.shape = self.shape.clone();
+        facts.lacks = self.lacks.clone();
+        facts.leaves_out = self.claims.leaves_out.clone();
+    }
+
     /// Why a capability cannot be used, where the profile does not claim it.
     pub(crate) fn lacks(&self, capability: Capability) -> Option<String> {
         let claimed = self.claims.capabilities.contains(&capability);
         (!claimed).then(|| format!("{} does not claim `{capability}`: {}", self.name, capability.what()))
     }
 
-    /// Why tests about these clauses say nothing about the backend, where it does not claim to keep one of them.
+    /// Why tests about these clauses say nothing about the backend, where it does not claim to keep one of them, or has no
+    /// handshake that they could be about.
     pub(crate) fn left_out(&self, clauses: &[Clause]) -> Option<String> {
+        if let Some(reason) = &self.lacks.handshake
+            && clauses.iter().any(|clause| clause.id.starts_with("HSK-"))
+        {
+            return Some(format!("{} has no handshake: {reason}", self.name));
+        }
         let left_out = clauses.iter().find_map(|clause| {
             let reason = self.claims.leaves_out.get(clause.id)?;
             Some((clause.id, reason))
@@ -302,6 +322,11 @@ mod tests {
                 "\"SEQ-99\", which is no clause",
             ),
             ("name = \"a\"\n[claims.leaves_out]\n\"SEQ-1\" = \" \"", "say why"),
+            ("name = \"a\"\n[lacks]\ncolour = \"x\"", "unknown field `colour`"),
+            (
+                "name = \"a\"\n[lacks.fields]\nrun_id = \"x\"",
+                "`lacks.fields` names \"run_id\"",
+            ),
             ("name = \"a\"\n[users]\nby = \"magic\"", "unknown variant `magic`"),
         ] {
             let said = wrong(text);

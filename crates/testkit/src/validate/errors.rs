@@ -2,6 +2,7 @@
 
 use kingsguard_protocol::ControlFrame;
 use kingsguard_protocol::client::ClientType;
+use kingsguard_report::lacks::Lacks;
 use serde_json::Value;
 
 use super::Judgement;
@@ -26,7 +27,7 @@ const CLOSES_AS_ANSWER: [u16; 4] = [1002, 1003, 1007, 1009];
 
 pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
     for connection in &reading.connections {
-        let mut book = Book::of(connection);
+        let mut book = Book::of(connection, reading.lacks);
         book.settle(connection, judgement);
         for request in book.requests.iter().filter(|request| request.is_owed()) {
             judge_debt(reading, connection, request, judgement);
@@ -42,7 +43,7 @@ pub(super) fn under_way(reading: &Reading<'_>) -> Option<String> {
         .iter()
         .filter(|connection| connection.is_open_at_end())
         .find_map(|connection| {
-            let mut book = Book::of(connection);
+            let mut book = Book::of(connection, reading.lacks);
             book.settle(connection, &mut unused);
             let owed = book.requests.iter().find(|request| request.is_owed())?;
             Some(format!("request {} has no answer", owed.place))
@@ -118,15 +119,26 @@ impl Request {
 /// A connection's requests and what answered them.
 struct Book {
     requests: Vec<Request>,
+    /// Whether answers carry `correlation_id`; otherwise they belong to the first request that they may answer.
+    answers_name_requests: bool,
 }
 
 impl Book {
-    fn of(connection: &ConnectionReading<'_>) -> Self {
+    fn of(connection: &ConnectionReading<'_>, lacks: &Lacks) -> Self {
         let mut requests = Vec::new();
         for frame in connection.sent().filter(|frame| frame.entry.kind == FrameKind::Text) {
             read_request(frame, frame.json.as_ref(), None, &mut requests);
         }
-        Self { requests }
+        if lacks.acknowledgement.is_some() {
+            let acknowledged = Expect::Control("message_received");
+            for request in requests.iter_mut().filter(|request| request.expect == acknowledged) {
+                request.expect = Expect::Nothing;
+            }
+        }
+        Self {
+            requests,
+            answers_name_requests: !lacks.fields.contains_key("correlation_id"),
+        }
     }
 
     fn settle(&mut self, connection: &ConnectionReading<'_>, judgement: &mut Judgement) {
@@ -148,7 +160,7 @@ impl Book {
             } else if !is_answer {
                 continue;
             }
-            match frame.str("correlation_id") {
+            match frame.str("correlation_id").filter(|_| self.answers_name_requests) {
                 Some(cause) => self.settle_by_id(cause, frame, judgement),
                 None => self.settle_without_id(frame, judgement),
             }
@@ -236,6 +248,7 @@ impl Book {
 
     fn settle_without_id(&mut self, frame: &Frame<'_>, judgement: &mut Judgement) {
         let code = frame.str("error_code").unwrap_or_default();
+        let named = self.answers_name_requests;
         let sent = |request: &Request| request.at_us <= frame.at_us() && request.answers.is_empty();
         let fits = |request: &Request| match request.expect {
             Expect::Error(codes) => codes.contains(&code),
@@ -244,7 +257,7 @@ impl Book {
         if let Some(request) = self
             .requests
             .iter_mut()
-            .find(|request| request.id.is_none() && sent(request) && fits(request))
+            .find(|request| (request.id.is_none() || !named) && sent(request) && fits(request))
         {
             judge_answer(request, frame, judgement);
             request.answers.push(frame.place);

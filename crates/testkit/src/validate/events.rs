@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use kingsguard_protocol::event::{RunStatus, ToolStatus};
-use kingsguard_protocol::{
-    ControlFrame, EventBody, EventId, ExecutionId, RunId, ServerFrame, ThreadId, Timestamp, UserId,
-};
+use kingsguard_protocol::{ControlFrame, EventBody, EventId, ExecutionId, RunId, ServerFrame, ThreadId, UserId};
 use serde_json::{Map, Value};
 
 use super::Judgement;
-use super::reading::{Frame, Place, Reading};
+use super::reading::{Frame, Reading};
 use crate::recording::FrameKind;
 
 /// Strings in parameters and results are cut here (EVT-8).
@@ -67,7 +65,7 @@ fn judge_frame(
     let frame_type = frame.frame_type();
     if EventBody::TYPES.contains(&frame_type) {
         let mut sheet = Sheet {
-            place: frame.place,
+            frame,
             fields,
             judgement,
         };
@@ -84,6 +82,17 @@ fn judge_frame(
                 "error" => "ERR-1",
                 _ => "MSG-1",
             };
+            let missing = frame
+                .lacks
+                .fields_of_frame(frame_type)
+                .find(|(field, _)| !fields.contains_key(*field));
+            if let Some((field, reason)) = missing {
+                judgement.cannot_judge(
+                    clause,
+                    format!("the target has `{frame_type}` without `{field}`: {reason}"),
+                );
+                return;
+            }
             let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             judgement.blame(
                 clause,
@@ -100,18 +109,23 @@ fn judge_frame(
 
 /// One event, field by field.
 struct Sheet<'a, 'j> {
-    place: Place,
+    frame: &'a Frame<'a>,
     fields: &'a Map<String, Value>,
     judgement: &'j mut Judgement,
 }
 
 impl<'a> Sheet<'a, '_> {
     fn blame(&mut self, clause: &'static str, expected: impl Into<String>, field: &str) {
+        if let Some(reason) = self.frame.lacks.field(self.frame.frame_type(), field) {
+            self.judgement
+                .cannot_judge(clause, format!("the target has no `{field}`: {reason}"));
+            return;
+        }
         let came = match self.fields.get(field) {
             Some(value) => format!("`{field}` is {}", shorten(value)),
             None => format!("`{field}` is missing"),
         };
-        self.judgement.blame(clause, expected, came, [self.place]);
+        self.judgement.blame(clause, expected, came, [self.frame.place]);
     }
 
     /// A string that is there and not blank.
@@ -155,6 +169,11 @@ impl<'a> Sheet<'a, '_> {
         if let Some(id) = self.text(clause, field)
             && !is_well_formed(id)
         {
+            if let Some(reason) = &self.frame.lacks.id_form {
+                let why = format!("the target has no ids of the contract's form: {reason}");
+                self.judgement.cannot_judge(clause, why);
+                return;
+            }
             self.blame(clause, format!("`{field}`, its prefix and a UUIDv7"), field);
         }
     }
@@ -195,9 +214,7 @@ impl<'a> Sheet<'a, '_> {
         self.id("EVT-7", "run_id", |id| RunId::from(id).is_well_formed());
         self.count("EVT-7", "seq", 1);
         self.text("EVT-7", "agent_name");
-        if let Some(timestamp) = self.text("EVT-7", "timestamp")
-            && timestamp.parse::<Timestamp>().is_err()
-        {
+        if self.text("EVT-7", "timestamp").is_some() && self.frame.timestamp("timestamp").is_none() {
             self.blame("EVT-7", "`timestamp` in RFC 3339, UTC, milliseconds, `Z`", "timestamp");
         }
         let own_cause = self.text("EVT-7", "correlation_id");
@@ -393,8 +410,12 @@ impl<'a> Sheet<'a, '_> {
             let pointer = format!("{pointer}/{key}");
             if is_sensitive(key) && !is_redacted(key, value, brought) {
                 let came = format!("`{pointer}` holds {}", value_kind(value));
-                self.judgement
-                    .blame("EVT-8", "a string that does not hold the value", came, [self.place]);
+                self.judgement.blame(
+                    "EVT-8",
+                    "a string that does not hold the value",
+                    came,
+                    [self.frame.place],
+                );
                 continue;
             }
             self.judge_value(&pointer, value, brought);
@@ -415,7 +436,7 @@ impl<'a> Sheet<'a, '_> {
                     if !is_mark {
                         let came = format!("`{pointer}` has {} characters", text.chars().count());
                         let expected = "at most 2,000 characters and a mark that says how many were cut";
-                        self.judgement.blame("EVT-8", expected, came, [self.place]);
+                        self.judgement.blame("EVT-8", expected, came, [self.frame.place]);
                     }
                 }
             }

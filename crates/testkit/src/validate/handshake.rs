@@ -15,7 +15,7 @@ const CARRIERS: [&str; 4] = ["jwt.", "jwt-auth.", "bearer.", "staging-auth."];
 pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
     for (index, connection) in reading.connections.iter().enumerate() {
         judge_protocol(connection, index, judgement);
-        if let Some(upgraded_us) = connection.connection.upgraded_us {
+        if let (Some(upgraded_us), None) = (connection.connection.upgraded_us, &reading.lacks.handshake) {
             judge_greeting(reading, connection, index, upgraded_us, judgement);
             judge_acknowledgement(connection, judgement);
             judge_order(connection, judgement);

@@ -1,10 +1,14 @@
 //! The threads' logs as all connections of a test saw them together, and what of each run that shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::reading::{ConnectionReading, EventFrame, Reading};
+use kingsguard_protocol::client::ClientType;
+use kingsguard_report::lacks::Lacks;
 
-/// What all connections together saw of one thread's log in one epoch; of a repeated `seq` the first arrival.
+use super::reading::{ConnectionReading, EventFrame, Frame, Reading};
+
+/// What all connections together saw of one thread's log in one epoch; of a repeated `seq` the first arrival. Where events have no
+/// `seq`, what one connection saw.
 pub(super) type ThreadLog<'a> = BTreeMap<u64, EventFrame<'a>>;
 
 /// One run within the log.
@@ -16,6 +20,7 @@ pub(super) struct RunLog<'a> {
     pub(super) begins: bool,
     /// Whether the capture holds every event between the run's first and last one.
     pub(super) whole: bool,
+    pub(super) lacks: &'a Lacks,
 }
 
 impl RunLog<'_> {
@@ -47,11 +52,12 @@ pub(super) fn thread_logs<'a>(reading: &'a Reading<'a>) -> BTreeMap<(&'a str, &'
                 epochs.insert(position.thread, position.epoch);
             }
             if let Some(event) = frame.event() {
-                let epoch = epochs
-                    .get(event.thread)
-                    .or_else(|| only_epoch.get(event.thread))
-                    .copied()
-                    .unwrap_or_default();
+                let epoch = if reading.is_unnumbered() {
+                    connection.label.as_str()
+                } else {
+                    let known = epochs.get(event.thread).or_else(|| only_epoch.get(event.thread));
+                    known.copied().unwrap_or_default()
+                };
                 logs.entry((event.thread, epoch))
                     .or_default()
                     .entry(event.seq)
@@ -75,15 +81,50 @@ pub(super) fn runs<'a>(reading: &'a Reading<'a>, log: &ThreadLog<'a>) -> Vec<Run
                 events.first().map_or(0, |event| event.seq),
                 events.last().map_or(0, |event| event.seq),
             );
-            let from_the_first = (1..first).all(|seq| log.contains_key(&seq));
+            let from_the_first = || (1..first).all(|seq| log.contains_key(&seq));
             RunLog {
                 run,
-                begins: from_the_first || was_announced(reading, run),
+                begins: if reading.is_unnumbered() {
+                    began_here(reading, &events)
+                } else {
+                    from_the_first() || was_announced(reading, run)
+                },
                 whole: (first..=last).all(|seq| log.contains_key(&seq)),
                 events,
+                lacks: reading.lacks,
             }
         })
         .collect()
+}
+
+/// Whether a run of which events came without `seq` surely began on the connection that they came to: it opens with its own
+/// beginning, or it came after a message of this connection whose run nobody else can have begun.
+fn began_here(reading: &Reading<'_>, events: &[EventFrame<'_>]) -> bool {
+    let Some(first) = events.first() else { return false };
+    if first.kind == "agent_started" {
+        return true;
+    }
+    let own = &reading.connections[first.place().connection];
+    let starts_a_run = |frame: &&Frame<'_>| {
+        matches!(
+            ClientType::from_name(frame.frame_type()),
+            Some(ClientType::UserMessage | ClientType::StartAgent | ClientType::ExampleMessage)
+        )
+    };
+    let said = |connection: &ConnectionReading<'_>| {
+        let before = connection.sent().filter(|frame| frame.at_us() <= first.frame.at_us());
+        before.filter(starts_a_run).count()
+    };
+    let others = reading.connections.iter().filter(|other| other.label != own.label);
+    let begun: BTreeSet<&str> = own
+        .events()
+        .filter(|event| event.kind == "agent_started" && event.run != first.run)
+        .map(|event| event.run)
+        .collect();
+    said(own) > begun.len()
+        && others
+            .filter(|other| other.connection.user == own.connection.user)
+            .all(|other| said(other) == 0)
 }
 
 /// Whether the connection that was told of the run's acceptance, before any of the run's events arrived anywhere, already

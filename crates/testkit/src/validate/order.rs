@@ -78,16 +78,10 @@ fn judge_run(run: &RunLog<'_>, judgement: &mut Judgement) {
     judge_beginning(run, judgement);
     judge_end(run, judgement);
     judge_thinking(run, judgement);
-    let tools = Pairing {
-        clause: "ORD-3",
-        start: "tool_executing",
-        end: "tool_completed",
-        key: |event| {
-            let text = |field| event.frame.str(field).unwrap_or_default();
-            format!("{} {}", text("execution_id"), text("tool_name"))
-        },
-    };
-    tools.judge(run, judgement);
+    match run.lacks.field("tool_executing", "execution_id") {
+        Some(reason) => judge_tools_by_name(run, reason, judgement),
+        None => TOOLS.judge(run, judgement),
+    }
     let subagents = Pairing {
         clause: "ORD-5",
         start: "subagent_started",
@@ -185,6 +179,56 @@ fn judge_thinking(run: &RunLog<'_>, judgement: &mut Judgement) {
     }
 }
 
+/// ORD-3 where nothing but its name tells one execution from another: they pair in their order as long as none of a name
+/// begins before the one before it has ended. Where they overlap, their number must agree, and which end belongs to which
+/// start is not judged.
+fn judge_tools_by_name(run: &RunLog<'_>, reason: &str, judgement: &mut Judgement) {
+    let mut by_name: BTreeMap<&str, Vec<EventFrame<'_>>> = BTreeMap::new();
+    for event in run
+        .events
+        .iter()
+        .filter(|event| [TOOLS.start, TOOLS.end].contains(&event.kind))
+    {
+        let name = event.frame.str("tool_name").unwrap_or_default();
+        by_name.entry(name).or_default().push(*event);
+    }
+    for (name, events) in by_name {
+        let overlap = events
+            .windows(2)
+            .any(|pair| pair[0].kind == TOOLS.start && pair[1].kind == TOOLS.start);
+        let starts = events.iter().filter(|event| event.kind == TOOLS.start).count();
+        if overlap && (!run.has_ended() || starts * 2 == events.len()) {
+            judgement.cannot_judge(
+                "ORD-3",
+                format!("`{name}` overlaps itself, and without `execution_id`: {reason}"),
+            );
+            continue;
+        }
+        let mut nth = 0;
+        let mut pairs = Pairs::new();
+        for event in &events {
+            let is_start = event.kind == TOOLS.start;
+            nth += usize::from(is_start || nth == 0);
+            let pair = pairs.entry(format!("{name}, {nth} of the name")).or_default();
+            if is_start { &mut pair.0 } else { &mut pair.1 }.push(*event);
+        }
+        TOOLS.judge_pairs(run, pairs, judgement);
+    }
+}
+
+const TOOLS: Pairing = Pairing {
+    clause: "ORD-3",
+    start: "tool_executing",
+    end: "tool_completed",
+    key: |event| {
+        let text = |field| event.frame.str(field).unwrap_or_default();
+        format!("{} {}", text("execution_id"), text("tool_name"))
+    },
+};
+
+/// Starts and ends by what they have in common.
+type Pairs<'a> = BTreeMap<String, (Vec<EventFrame<'a>>, Vec<EventFrame<'a>>)>;
+
 /// Starts and ends that belong together.
 struct Pairing {
     clause: &'static str,
@@ -195,14 +239,18 @@ struct Pairing {
 
 impl Pairing {
     fn judge(&self, run: &RunLog<'_>, judgement: &mut Judgement) {
-        let mut pairs: BTreeMap<String, (Vec<&EventFrame<'_>>, Vec<&EventFrame<'_>>)> = BTreeMap::new();
+        let mut pairs = Pairs::new();
         for event in &run.events {
             if event.kind == self.start {
-                pairs.entry((self.key)(event)).or_default().0.push(event);
+                pairs.entry((self.key)(event)).or_default().0.push(*event);
             } else if event.kind == self.end {
-                pairs.entry((self.key)(event)).or_default().1.push(event);
+                pairs.entry((self.key)(event)).or_default().1.push(*event);
             }
         }
+        self.judge_pairs(run, pairs, judgement);
+    }
+
+    fn judge_pairs(&self, run: &RunLog<'_>, pairs: Pairs<'_>, judgement: &mut Judgement) {
         for (key, (starts, ends)) in pairs {
             let places = starts.iter().chain(&ends).map(|event| event.place());
             match (starts.as_slice(), ends.as_slice()) {

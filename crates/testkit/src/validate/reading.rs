@@ -1,8 +1,13 @@
 //! A recording with its frames parsed, once for all validators.
+//!
+//! Where the target's wire lacks `seq`, events are numbered here by their arrival, each connection for itself. That number
+//! orders them and nothing else: no clause about `seq` is judged by it (`unjudged`), and no two connections are compared.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use kingsguard_protocol::{ControlFrame, EventBody};
+use kingsguard_protocol::{ControlFrame, EventBody, Timestamp};
+use kingsguard_report::lacks::Lacks;
 use serde_json::Value;
 
 use crate::recording::{Connection, Direction, Entry, FrameKind, Recording};
@@ -26,6 +31,7 @@ impl fmt::Display for Place {
 pub(super) struct Reading<'a> {
     pub(super) recording: &'a Recording,
     pub(super) connections: Vec<ConnectionReading<'a>>,
+    pub(super) lacks: &'a Lacks,
 }
 
 /// How a span compares with the time that it may take.
@@ -44,6 +50,8 @@ pub(super) struct ConnectionReading<'a> {
     pub(super) frames: Vec<Frame<'a>>,
     /// Until when it was open.
     pub(super) until_us: u64,
+    /// Names it among the others.
+    pub(super) label: String,
 }
 
 /// A parsed frame.
@@ -52,11 +60,15 @@ pub(super) struct Frame<'a> {
     pub(super) entry: &'a Entry,
     /// A text frame's payload as JSON; `None` where it is none.
     pub(super) json: Option<Value>,
+    pub(super) lacks: &'a Lacks,
+    /// Its place among the events of its thread on this connection, by arrival, where the target numbers nothing.
+    arrival: Option<u64>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn of(recording: &'a Recording) -> Self {
-        let connections = recording
+        let lacks = &recording.facts.lacks;
+        let connections: Vec<ConnectionReading<'a>> = recording
             .connections
             .iter()
             .enumerate()
@@ -76,12 +88,31 @@ impl<'a> Reading<'a> {
                             FrameKind::Text => serde_json::from_slice(&entry.bytes).ok(),
                             _ => None,
                         },
+                        lacks,
+                        arrival: None,
                     })
                     .collect(),
                 until_us: recording.open_until(connection),
+                label: format!("connection {index}"),
             })
             .collect();
-        Self { recording, connections }
+        let mut reading = Self {
+            recording,
+            connections,
+            lacks,
+        };
+        if reading.is_unnumbered() {
+            reading
+                .connections
+                .iter_mut()
+                .for_each(ConnectionReading::count_arrivals);
+        }
+        reading
+    }
+
+    /// Whether events come without `seq`: then each connection is a log of its own, in the order of arrival.
+    pub(super) fn is_unnumbered(&self) -> bool {
+        self.lacks.fields.contains_key("seq")
     }
 
     pub(super) fn received_frames(&self) -> u64 {
@@ -129,6 +160,21 @@ impl<'a> Reading<'a> {
 }
 
 impl ConnectionReading<'_> {
+    /// Numbers the events of each thread by arrival.
+    fn count_arrivals(&mut self) {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for frame in self
+            .frames
+            .iter_mut()
+            .filter(|frame| frame.is_received() && frame.is_event())
+        {
+            let Some(thread) = frame.thread() else { continue };
+            let count = counts.entry(thread.to_owned()).or_default();
+            *count += 1;
+            frame.arrival = Some(*count);
+        }
+    }
+
     pub(super) fn received(&self) -> impl Iterator<Item = &Frame<'_>> {
         self.frames.iter().filter(|frame| frame.is_received())
     }
@@ -176,6 +222,15 @@ impl Frame<'_> {
         self.json.as_ref()?.get(field)?.as_u64()
     }
 
+    /// A timestamp at the root, in the contract's form or, where the target has another, in any.
+    pub(super) fn timestamp(&self, field: &str) -> Option<Timestamp> {
+        let text = self.str(field)?;
+        match self.lacks.timestamp_form {
+            Some(_) => Timestamp::parse_lenient(text).ok(),
+            None => text.parse().ok(),
+        }
+    }
+
     pub(super) fn frame_type(&self) -> &str {
         self.str("type").unwrap_or_default()
     }
@@ -188,6 +243,14 @@ impl Frame<'_> {
                 && self.json.as_ref().is_some_and(|json| json.get("seq").is_some()))
     }
 
+    /// The thread of an event. Where no event tells it, nothing is known of what lies beyond the run, which stands for it.
+    fn thread(&self) -> Option<&str> {
+        match self.lacks.fields.get("thread_id") {
+            Some(_) => self.str("run_id"),
+            None => self.str("thread_id"),
+        }
+    }
+
     pub(super) fn event(&self) -> Option<EventFrame<'_>> {
         if !self.is_event() {
             return None;
@@ -195,8 +258,8 @@ impl Frame<'_> {
         Some(EventFrame {
             frame: self,
             kind: self.frame_type(),
-            seq: self.u64("seq")?,
-            thread: self.str("thread_id")?,
+            seq: self.arrival.or_else(|| self.u64("seq"))?,
+            thread: self.thread()?,
             run: self.str("run_id")?,
         })
     }
@@ -219,11 +282,7 @@ impl EventFrame<'_> {
 
     /// `timestamp` as milliseconds since the Unix epoch.
     pub(super) fn timestamp_ms(&self) -> Option<i64> {
-        self.frame
-            .str("timestamp")?
-            .parse::<kingsguard_protocol::Timestamp>()
-            .ok()
-            .map(|at| at.as_unix_ms())
+        self.frame.timestamp("timestamp").map(Timestamp::as_unix_ms)
     }
 }
 

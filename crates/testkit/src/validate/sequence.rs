@@ -13,6 +13,12 @@ use super::reading::{ConnectionReading, Frame, Place, Position, Reading};
 const LAG_US: u64 = 3_000_000;
 
 pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
+    let is_placed = ["seq", "thread_id"]
+        .iter()
+        .all(|field| !reading.lacks.fields.contains_key(*field));
+    if !is_placed {
+        return;
+    }
     for connection in &reading.connections {
         let mut follower = Follower {
             connection,
@@ -28,6 +34,9 @@ pub(super) fn judge(reading: &Reading<'_>, judgement: &mut Judgement) {
 
 /// Connections that are open and have not yet seen what another one saw.
 pub(super) fn under_way(reading: &Reading<'_>) -> Option<String> {
+    if reading.is_unnumbered() {
+        return None;
+    }
     laggards(reading)
         .into_iter()
         .find(|laggard| laggard.is_open)
@@ -74,7 +83,7 @@ impl<'a> Follower<'a, '_> {
                 followed.extend(frame.str("thread_id"));
             }
             if let Some(event) = frame.event() {
-                if !followed.contains(event.thread) {
+                if !followed.contains(event.thread) && reading.lacks.handshake.is_none() {
                     let came = format!("event {} of {}", event.seq, event.thread);
                     self.judgement
                         .blame("SEQ-6", "events of followed threads only", came, [frame.place]);

@@ -1,6 +1,7 @@
 //! For every validator a good recording that stays green, and for each rule one minimal change that turns exactly its
 //! clause red.
 
+mod lacking;
 mod mutations;
 mod recordings;
 mod unjudged;
