@@ -178,7 +178,7 @@ async fn a_misspelt_type_is_not_met_with_silence() {
 /// Fault class: a socket is accepted first and its credential judged afterwards, so that a stranger holds a connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_never_gets_as_far_as_a_web_socket() {
-    TestContext::wire(case!("AUTH-1"))
+    TestContext::wire(case!("AUTH-1", "HTTP-1"))
         .run(async |ctx| {
             let nonsense = ConnectOptions::default().with_protocol("jwt.nonsense");
             for (options, code) in [

@@ -46,10 +46,12 @@ pub fn run(workspace: &Workspace) -> Result<Exit> {
     if settings != Exit::Passed {
         return Ok(settings);
     }
-    println!("==> cargo xtask example python --provision");
-    let example = crate::example::run(workspace, ExampleName::Python, true)?;
-    if example != Exit::Passed {
-        return Ok(example);
+    for (word, name) in [("python", ExampleName::Python), ("original", ExampleName::Original)] {
+        println!("==> cargo xtask example {word} --provision");
+        let example = crate::example::run(workspace, name, true)?;
+        if example != Exit::Passed {
+            return Ok(example);
+        }
     }
     suite(workspace, README_COMMAND)
 }

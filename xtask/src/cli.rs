@@ -205,8 +205,10 @@ pub struct ServeArgs {
 /// Backends in examples/.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExampleName {
-    /// examples/python-backend
+    /// examples/python-backend, which keeps the contract
     Python,
+    /// examples/original-kind, which never heard of it
+    Original,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
-//! `cargo xtask example python`: the Python example of docs/your-backend.md, judged as a stranger's backend would be.
+//! `cargo xtask example NAME`: the examples of docs/your-backend.md, judged as a stranger's backend would be.
 //!
-//! It must be judged green by what it claims, and red by clauses of order and content alone when it leaves an event out.
+//! Each must be judged green by what it claims, and red by clauses of order and content alone when it leaves an event out.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,32 +19,47 @@ use crate::provision::{self, PYTHON};
 use crate::signals;
 use crate::workspace::Workspace;
 
-/// The example's folder.
-const FOLDER: &str = "examples/python-backend";
-
 /// How long the example may take to listen.
 const START: Duration = Duration::from_secs(20);
 
 /// How often it is asked whether it listens.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What is judged: the wire tests of these categories.
-const CATEGORIES: &[&str] = &["integration", "e2e", "regression"];
-
-/// Tests that must be judged at least; fewer would be green by absence.
-const JUDGED_MIN: u32 = 60;
-
 /// The event that is left out, and the tests that then look.
 const LEFT_OUT: &str = "tool_completed";
 const LOOKING: &str = "test(/^wire::any_backend::/)";
 
-pub fn run(workspace: &Workspace, name: ExampleName, provision: bool) -> Result<Exit> {
-    match name {
-        ExampleName::Python => python(workspace, provision),
+/// The virtual environment of all examples, which require the same.
+const ENVIRONMENT: &str = "python-backend";
+
+impl ExampleName {
+    /// Its folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Python => "examples/python-backend",
+            Self::Original => "examples/original-kind",
+        }
+    }
+
+    /// What is judged: the wire tests of these categories. All of `integration` asks for answers that the original's kind does
+    /// not give.
+    fn categories(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &["integration", "e2e", "regression"],
+            Self::Original => &["e2e", "regression"],
+        }
+    }
+
+    /// Tests that must have judged it at least; fewer would be green by absence.
+    fn judged_min(self) -> u32 {
+        match self {
+            Self::Python => 60,
+            Self::Original => 8,
+        }
     }
 }
 
-fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
+pub fn run(workspace: &Workspace, name: ExampleName, provision: bool) -> Result<Exit> {
     if !PYTHON.is_there() || !can_make_environments() {
         if !provision {
             return Err(Stop::new(
@@ -56,9 +71,9 @@ fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
         }
         provision::install_packages(&[&PYTHON])?;
     }
-    let interpreter = environment(workspace)?;
-    println!("==> the example as it is");
-    let exit = judge(workspace, &interpreter, None)?;
+    let interpreter = environment(workspace, name)?;
+    println!("==> {} as it is", name.folder());
+    let exit = judge(workspace, name, &interpreter, None)?;
     let summary = newest(workspace)?;
     let passed: u32 = summary.categories.iter().map(|category| category.passed).sum();
     let beyond: u32 = summary.categories.iter().map(|category| category.beyond_profile).sum();
@@ -66,11 +81,12 @@ fn python(workspace: &Workspace, provision: bool) -> Result<Exit> {
         return Ok(exit);
     }
     ensure!(
-        passed >= JUDGED_MIN,
-        "only {passed} tests judged the example ({beyond} were beyond its profile), and at least {JUDGED_MIN} must"
+        passed >= name.judged_min(),
+        "only {passed} tests judged the example ({beyond} were beyond its profile), and at least {} must",
+        name.judged_min()
     );
-    println!("==> the example without {LEFT_OUT}");
-    let exit = judge(workspace, &interpreter, Some(LEFT_OUT))?;
+    println!("==> {} without {LEFT_OUT}", name.folder());
+    let exit = judge(workspace, name, &interpreter, Some(LEFT_OUT))?;
     let broken: BTreeSet<String> = newest(workspace)?
         .violations
         .into_iter()
@@ -101,16 +117,20 @@ fn can_make_environments() -> bool {
 }
 
 /// The interpreter of a virtual environment with what the example requires; made anew when that changes.
-fn environment(workspace: &Workspace) -> Result<PathBuf> {
-    let folder = workspace.target.join("python-backend");
+fn environment(workspace: &Workspace, name: ExampleName) -> Result<PathBuf> {
+    let folder = workspace.target.join(ENVIRONMENT);
     let interpreter = folder.join("bin").join("python");
-    let wanted = workspace.root.join(FOLDER).join("requirements.txt");
+    let wanted = workspace.root.join(name.folder()).join("requirements.txt");
     let installed = folder.join("installed.txt");
     let text = fs::read_to_string(&wanted).with_context(|| format!("reading {}", wanted.display()))?;
     if interpreter.is_file() && fs::read_to_string(&installed).is_ok_and(|known| known == text) {
         return Ok(interpreter);
     }
-    println!("installing what {FOLDER} requires into {}", workspace.shown(&folder));
+    println!(
+        "installing what {} requires into {}",
+        name.folder(),
+        workspace.shown(&folder)
+    );
     let made = Command::new("python3")
         .args(["-m", "venv", "--clear"])
         .arg(&folder)
@@ -135,18 +155,18 @@ fn environment(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Starts the example, lets the suite judge it, and ends it. What is said of an example that leaves something out goes into
 /// a file: beside the failures of a run it would look like some of them.
-fn judge(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>) -> Result<Exit> {
-    let example = Example::start(workspace, interpreter, left_out)?;
+fn judge(workspace: &Workspace, name: ExampleName, interpreter: &Path, left_out: Option<&str>) -> Result<Exit> {
+    let example = Example::start(workspace, name, interpreter, left_out)?;
     let url = format!("http://127.0.0.1:{}", example.port);
     // Not this program's own file: whoever builds the workspace meanwhile puts another in its place.
     let mut command = workspace.command(workspace.binary(Build::Debug, "xtask"));
     command
         .arg("test")
-        .args(CATEGORIES)
+        .args(name.categories())
         .args(["--no-deps", "--target", &url]);
     command
         .arg("--profile")
-        .arg(workspace.root.join(FOLDER).join("profile.toml"));
+        .arg(workspace.root.join(name.folder()).join("profile.toml"));
     // One process in Python serves all of them: more at once would judge the machine (TIM-1).
     command.args(["--jobs", "3"]);
     if left_out.is_some() {
@@ -180,7 +200,7 @@ struct Example {
 }
 
 impl Example {
-    fn start(workspace: &Workspace, interpreter: &Path, left_out: Option<&str>) -> Result<Self> {
+    fn start(workspace: &Workspace, name: ExampleName, interpreter: &Path, left_out: Option<&str>) -> Result<Self> {
         // Between this and the example's own listening the port is free for a moment; a clash ends the start, not the truth.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
@@ -188,7 +208,7 @@ impl Example {
             .port();
         let mut command = workspace.command(interpreter);
         command
-            .arg(format!("{FOLDER}/backend.py"))
+            .arg(format!("{}/backend.py", name.folder()))
             .args(["--port", &port.to_string()]);
         command.envs(left_out.map(|event| ("LEAVE_OUT", event)));
         command.env(crate::leftovers::MARK, crate::leftovers::mark());

@@ -351,7 +351,13 @@ impl SimulatedUser {
     /// The usual way to connect: as the target's profile says, his access token as sub-protocol `jwt.T` where there is none.
     #[must_use]
     pub fn options(&self) -> ConnectOptions {
-        self.session.profile().options(&self.access_token())
+        self.options_with(&self.access_token())
+    }
+
+    /// The usual way to connect, with a token of choice in the place of his own.
+    #[must_use]
+    pub fn options_with(&self, token: &str) -> ConnectOptions {
+        self.session.profile().options(token)
     }
 
     /// Connects in the usual way and does the whole handshake, where the target has one.

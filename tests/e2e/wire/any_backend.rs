@@ -1,6 +1,7 @@
 //! What every backend shows whose profile says how to provoke it: an answer, a tool, a failing tool, a long run. Nothing
 //! here knows the product behind it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kingsguard_protocol::client::StopAgent;
@@ -142,6 +143,70 @@ async fn two_users_at_once_hear_their_own_words_only() {
                 assert!(run.frames().iter().all(|frame| !frame.text().contains(foreign)));
             }
             assert_ne!(her_run.run_id(), his_run.run_id());
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_at_once_are_runs_of_their_own() {
+    TestContext::wire(case!("ORD-1", "ORD-4", "ORD-6"))
+        .run(async |ctx| {
+            let mut chat = ctx.user("ada").await.connect().await;
+            let mut asked = Vec::new();
+            for question in ["Hello", "Hello again", "And once more"] {
+                asked.push(chat.say(question).await);
+            }
+            let mut runs = BTreeSet::new();
+            for message_id in &asked {
+                let run_id = chat.run_of(message_id).await;
+                let types = chat.until_completed(&run_id).await.types();
+                assert_eq!(types.first(), Some(&"agent_started"), "{types:?}");
+                runs.insert(run_id);
+            }
+            assert_eq!(runs.len(), asked.len());
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_cut_keeps_the_next_from_nothing() {
+    TestContext::wire(case!("CON-6", "ERR-2"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            for _ in 0..3 {
+                let mut chat = ada.connect().await;
+                let run = chat.ask("Hello").await;
+                assert_eq!(run.told("agent_completed", "status"), ["completed"]);
+                chat.drop_connection().await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_comes_in_by_a_token_that_is_not_his() {
+    TestContext::wire(case!("AUTH-1", "AUTH-5"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let token = ada.access_token();
+            let [header, claims, _] = token.split('.').collect::<Vec<_>>()[..] else {
+                panic!("the token is no JWT")
+            };
+            // {"alg":"none","typ":"JWT"}
+            let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
+            let signed_by_nobody = format!("{header}.{claims}.{}", "A".repeat(43));
+            for strange in ["nonsense", &unsigned, &signed_by_nobody] {
+                let refused = ada
+                    .try_open(ada.options_with(strange))
+                    .await
+                    .expect_err("it opens nothing");
+                assert_eq!(refused.status, 401, "{strange}");
+            }
+            let refused = ctx
+                .try_open(ConnectOptions::default())
+                .await
+                .expect_err("nor does none");
+            ctx.check("no token is refused with 401", refused.status == 401);
         })
         .await;
 }

@@ -24,7 +24,7 @@ async fn refused_everywhere(ctx: &TestContext, token: &str, code: ErrorCode) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_credential_there_is_no_upgrade() {
-    TestContext::wire(case!("AUTH-1"))
+    TestContext::wire(case!("AUTH-1", "HTTP-1"))
         .run(async |ctx| {
             let refused = ctx.refused(ConnectOptions::default(), ErrorCode::AuthRequired).await;
             let body: ErrorFrame = serde_json::from_slice(&refused.body).expect("the error body of §9");
@@ -38,7 +38,7 @@ async fn without_a_credential_there_is_no_upgrade() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_malformed_credential_is_refused() {
-    TestContext::wire(case!("AUTH-1"))
+    TestContext::wire(case!("AUTH-1", "AUTH-2"))
         .run(async |ctx| {
             for token in ["nonsense", "a.b.c", "..", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"] {
                 refused_everywhere(ctx, token, ErrorCode::AuthTokenInvalid).await;
@@ -57,7 +57,7 @@ async fn a_malformed_credential_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_token_is_refused() {
-    TestContext::wire(case!("AUTH-5"))
+    TestContext::wire(case!("AUTH-5", "AUTH-2"))
         .run(async |ctx| {
             let (ada, bob) = (ctx.user("ada").await, ctx.user("bob").await);
             let token = ada.access_token();
