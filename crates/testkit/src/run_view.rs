@@ -80,6 +80,10 @@ impl RunView {
     /// backends that lack other fields.
     #[must_use]
     pub fn told(&self, event_type: &str, field: &str) -> Vec<Value> {
+        // Also where no event of the type came: what none tells is not asked of none.
+        if let Some(frame) = self.frames.first() {
+            frame.session().needs_field(event_type, field);
+        }
         let told = self
             .frames
             .iter()
