@@ -2,8 +2,8 @@
 
 use kingsguard_testkit::prelude::*;
 
-/// Measurements that may say nothing, until the test gives up.
-const DISTURBED_MAX: usize = 3;
+/// Measurements that are repeated, until the test gives up.
+const REPEATS_MAX: usize = 3;
 
 /// Why a measurement says nothing, or not enough to hold it against the backend.
 pub enum Repeat {
@@ -14,7 +14,7 @@ pub enum Repeat {
     Missed(String),
 }
 
-/// Measures until a measurement holds, [`DISTURBED_MAX`] times more than once at most; how many it took is the figure `name`.
+/// Measures until a measurement holds, [`REPEATS_MAX`] times more than once at most; how many it took is the figure `name`.
 ///
 /// # Panics
 /// None holds. The run is invalid where the last one was disturbed.
@@ -24,7 +24,7 @@ pub async fn repeated<V>(ctx: &TestContext, name: &str, measure: impl AsyncFnMut
 }
 
 /// Measures in several windows, one behind the other, so that the median of what they say can be taken; those that say
-/// nothing are measured again, [`DISTURBED_MAX`] of all at most. How many it took is the figure `name`.
+/// nothing are measured again, [`REPEATS_MAX`] of all at most. How many it took is the figure `name`.
 ///
 /// # Panics
 /// Too many say nothing. The run is invalid where the last one was disturbed.
@@ -44,7 +44,7 @@ pub async fn windows<V>(
             Err(repeat) => repeat,
         };
         repeats += 1;
-        let last = repeats > DISTURBED_MAX;
+        let last = repeats > REPEATS_MAX;
         match repeat {
             Repeat::Disturbed(why) if last => ctx.invalid(why),
             Repeat::Missed(why) if last => panic!("{why}, and so in {repeats} measurements"),

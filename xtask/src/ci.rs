@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 
 use crate::cli::{Cli, Command as Verb, ExampleName};
 use crate::exit::{Exit, Stop};
@@ -46,9 +46,10 @@ pub fn run(workspace: &Workspace) -> Result<Exit> {
     if settings != Exit::Passed {
         return Ok(settings);
     }
-    for (word, name) in [("python", ExampleName::Python), ("original", ExampleName::Original)] {
-        println!("==> cargo xtask example {word} --provision");
-        let example = crate::example::run(workspace, name, true)?;
+    for name in ExampleName::value_variants() {
+        let word = name.to_possible_value().context("an example is hidden")?;
+        println!("==> cargo xtask example {} --provision", word.get_name());
+        let example = crate::example::run(workspace, *name, true)?;
         if example != Exit::Passed {
             return Ok(example);
         }

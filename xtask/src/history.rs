@@ -1,5 +1,5 @@
-//! What earlier suite runs found: `target/reports/history.sqlite`, of this machine alone. Runs, their categories, figures and
-//! tests; bounded, for it is written on every run. No verdict depends on it.
+//! What earlier suite runs found: `target/reports/history.sqlite`, of this machine alone. Runs, their figures and tests;
+//! bounded, for it is written on every run. No verdict depends on it.
 
 mod command;
 
@@ -22,7 +22,8 @@ const RUNS_MAX: u32 = 500;
 /// How long a run waits for another process that writes.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-/// The shape of the file; a file of another shape is begun anew, which costs estimates and nothing else.
+/// The shape of the file. An older one is brought up to it; one that is none of ours is begun anew, which costs estimates and
+/// nothing else.
 const SCHEMA_VERSION: u32 = 2;
 
 /// Runs in which the last time of a test is looked for.

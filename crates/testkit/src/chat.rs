@@ -44,7 +44,7 @@ pub struct Chat {
     offered: Option<HandshakeResponse>,
     own_thread: Option<ThreadId>,
     positions: BTreeMap<ThreadId, (Epoch, u64)>,
-    /// Runs of which something arrived, or that were found to be a message's.
+    /// Runs of which something arrived, where the target acknowledges no message.
     runs: BTreeSet<RunId>,
     /// Runs that were there before a message was sent, where nothing else tells which one is the message's.
     runs_before: BTreeMap<MessageId, BTreeSet<RunId>>,
@@ -483,7 +483,9 @@ impl Chat {
                 bytes,
             } => {
                 let frame = Frame::new(&self.session, index, at_us, kind, bytes);
-                self.runs.extend(frame.run_id().cloned());
+                if self.session.profile().lacks.acknowledgement.is_some() {
+                    self.runs.extend(frame.run_id().cloned());
+                }
                 self.note_position(&frame);
                 self.last_seen = Some(frame.describe());
                 self.unclaimed.push_back(frame);
