@@ -3,6 +3,9 @@
 //! A batch is what gathered while the last one was being written, so there is no timer: an idle backend writes at once,
 //! a busy one in large batches. The `seq` is given from memory; if another node gave the same one meanwhile, Postgres
 //! refuses the batch and the writer reads where the logs end and gives them anew.
+//!
+//! A try whose answer was lost may be in the log, or get there late. The next try is the same to the byte, so that Postgres takes
+//! one of the two at most; only when it refuses and the log does not hold the batch are its events placed anew (SEQ-1, ORD-3).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -75,6 +78,13 @@ const TAILS_MAX: usize = 100_000;
 /// A submission that is durable, and the place of its first event.
 type Settled = (Submission, u64);
 
+/// The batch that is being written.
+struct Batch {
+    submissions: Vec<Submission>,
+    /// The place of each submission's first event in the last try, where its answer was lost.
+    in_doubt: Option<Vec<u64>>,
+}
+
 /// Writes until the last sender is gone.
 #[derive(Debug)]
 pub struct Writer<D> {
@@ -136,19 +146,24 @@ impl<D: Deliver> Writer<D> {
         queue.recv().await
     }
 
-    async fn write(&mut self, mut batch: Vec<Submission>) {
+    async fn write(&mut self, submissions: Vec<Submission>) {
         let give_up_at = Instant::now() + GIVE_UP_AFTER;
-        while !batch.is_empty() {
+        let mut batch = Batch {
+            submissions,
+            in_doubt: None,
+        };
+        while !batch.submissions.is_empty() {
+            let events = batch.submissions.len();
             match self.try_write(&mut batch).await {
                 Ok(()) => {}
                 Err(error) if Instant::now() < give_up_at => {
-                    tracing::warn!(error = %error, events = batch.len(), "event batch not written, trying again");
+                    tracing::warn!(error = %error, events, "event batch not written, trying again");
                     self.tails.clear();
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => {
-                    tracing::error!(error = %error, events = batch.len(), "event batch given up");
-                    for submission in batch.drain(..) {
+                    tracing::error!(error = %error, events, "event batch given up");
+                    for submission in batch.submissions.drain(..) {
                         answer(submission.reply, Err(AppendError::Unavailable));
                     }
                 }
@@ -157,27 +172,14 @@ impl<D: Deliver> Writer<D> {
     }
 
     /// One try: on success the batch is emptied or made smaller by what may not be written.
-    async fn try_write(&mut self, batch: &mut Vec<Submission>) -> Result<(), sqlx::Error> {
-        self.load_tails(batch).await?;
-        let mut tails = HashMap::<ThreadId, Tail>::new();
-        // The first place of each submission.
-        let mut places = Vec::with_capacity(batch.len());
-        for Submission { origin, drafts, .. } in batch.iter_mut() {
-            let thread = &origin.thread_id;
-            let known = || self.tails.get(thread).copied().unwrap_or_default();
-            let tail = tails.entry(thread.clone()).or_insert_with(known);
-            let first_seq = tail.last_seq + 1;
-            for draft in drafts {
-                tail.last_seq += 1;
-                let made_at = draft.made_at.as_datetime();
-                let not_before = tail.last_at.map_or(made_at, |last| last.max(made_at)); // ORD-7: never backwards
-                tail.last_at = Some(not_before);
-                draft.place(tail.last_seq, Timestamp::from(not_before));
-            }
-            places.push(first_seq);
-        }
+    async fn try_write(&mut self, batch: &mut Batch) -> Result<(), sqlx::Error> {
+        let (places, is_in_doubt) = match batch.in_doubt.clone() {
+            Some(places) => (places, true),
+            None => (self.place(&mut batch.submissions).await?, false),
+        };
+        let submissions = &batch.submissions;
         let mut rows = Vec::new();
-        for (Submission { origin, drafts, .. }, first_seq) in batch.iter().zip(&places) {
+        for (Submission { origin, drafts, .. }, first_seq) in submissions.iter().zip(&places) {
             rows.extend(drafts.iter().zip(*first_seq..).map(|(draft, seq)| NewEvent {
                 thread_id: &origin.thread_id,
                 seq,
@@ -186,57 +188,80 @@ impl<D: Deliver> Writer<D> {
                 frame: draft.frame(),
             }));
         }
-        let mut fences: HashSet<Fence> = batch.iter().map(|one| one.origin.fence.clone()).collect();
+        let mut fences: HashSet<Fence> = submissions.iter().map(|one| one.origin.fence.clone()).collect();
         if sabotage::planted(Fault::LeaseNotFenced) {
             fences.clear();
         }
         let fences: Vec<Fence> = fences.into_iter().collect();
-        let ends: Vec<NewRunEnd> = batch.iter().filter_map(|one| one.end.clone()).collect();
+        let ends: Vec<NewRunEnd> = submissions.iter().filter_map(|one| one.end.clone()).collect();
         if sabotage::planted(Fault::DeliverBeforeCommit) {
-            self.deliver.deliver(&as_if_stored(batch, &places));
+            self.deliver.deliver(&as_if_stored(submissions, &places));
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.pool.acquire().await?,
         };
-        let written = match events::append(&mut connection, &rows, &fences, &ends).await {
-            Ok(written) => {
-                self.connection = Some(connection);
-                written
-            }
+        let mut written = match events::append(&mut connection, &rows, &fences, &ends).await {
+            Ok(written) => written,
             Err(error) => {
-                drop(connection);
-                // The connection may have broken after the commit: then the batch is in the log.
-                let Some(first) = rows.first() else { return Err(error) };
-                if !events::is_stored(&self.pool, first).await? {
-                    return Err(error);
-                }
-                Written::All
+                batch.in_doubt = Some(places);
+                return Err(error);
             }
         };
+        self.connection = Some(connection);
+        if is_in_doubt
+            && written != Written::All
+            && let Some(first) = rows.first()
+            && events::is_stored(&self.pool, first).await?
+        {
+            written = Written::All;
+        }
+        batch.in_doubt = None;
         match written {
             Written::All => {
-                self.tails.extend(tails);
+                self.tails.extend(ends_of_logs(submissions, &places));
                 // A receiver that is gone lets go of the batch, and with it of the senders of its receipts.
-                drop(self.settled.send(batch.drain(..).zip(places).collect()));
+                drop(self.settled.send(batch.submissions.drain(..).zip(places).collect()));
             }
             Written::Overtaken => {
-                for thread in tails.keys() {
-                    self.tails.remove(thread);
+                for submission in submissions {
+                    self.tails.remove(&submission.origin.thread_id);
                 }
             }
             Written::Fenced => {
                 let stale: HashSet<_> = events::stale_fences(&self.pool, &fences).await?.into_iter().collect();
                 let (refused, kept): (Vec<_>, Vec<_>) = batch
+                    .submissions
                     .drain(..)
                     .partition(|submission| stale.contains(&submission.origin.fence.run_id));
-                *batch = kept;
+                batch.submissions = kept;
                 for Submission { reply, .. } in refused {
                     answer(reply, Err(AppendError::Fenced));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Gives every event its place behind the end of its log; says the place of each submission's first.
+    async fn place(&mut self, submissions: &mut [Submission]) -> Result<Vec<u64>, sqlx::Error> {
+        self.load_tails(submissions).await?;
+        let mut tails = HashMap::<ThreadId, Tail>::new();
+        let mut places = Vec::with_capacity(submissions.len());
+        for Submission { origin, drafts, .. } in submissions {
+            let thread = &origin.thread_id;
+            let known = || self.tails.get(thread).copied().unwrap_or_default();
+            let tail = tails.entry(thread.clone()).or_insert_with(known);
+            places.push(tail.last_seq + 1);
+            for draft in drafts {
+                tail.last_seq += 1;
+                let made_at = draft.made_at.as_datetime();
+                let not_before = tail.last_at.map_or(made_at, |last| last.max(made_at)); // ORD-7: never backwards
+                tail.last_at = Some(not_before);
+                draft.place(tail.last_seq, Timestamp::from(not_before));
+            }
+        }
+        Ok(places)
     }
 
     async fn load_tails(&mut self, batch: &[Submission]) -> Result<(), sqlx::Error> {
@@ -258,6 +283,20 @@ impl<D: Deliver> Writer<D> {
         self.tails.extend(found);
         Ok(())
     }
+}
+
+/// Where the logs end behind these submissions, the last of a thread counting.
+fn ends_of_logs(submissions: &[Submission], places: &[u64]) -> impl Iterator<Item = (ThreadId, Tail)> {
+    submissions
+        .iter()
+        .zip(places)
+        .map(|(Submission { origin, drafts, .. }, first_seq)| {
+            let tail = Tail {
+                last_seq: first_seq + drafts.len() as u64 - 1,
+                last_at: drafts.last().map(|draft| draft.placed_at.as_datetime()),
+            };
+            (origin.thread_id.clone(), tail)
+        })
 }
 
 /// Brings durable batches to whoever follows and answers for them, one batch behind the other.

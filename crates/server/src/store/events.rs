@@ -73,7 +73,8 @@ pub(super) fn from_db(number: i64) -> u64 {
 /// Writes a batch, all or nothing, with the ends of the runs whose last event it holds.
 ///
 /// # Errors
-/// The database did not answer, or did not say whether it committed: then see [`is_stored`].
+/// The database did not answer, or did not say whether it committed. The same batch may be written again: at most one of the two is
+/// taken, and [`is_stored`] tells whether a refused one is there already.
 pub async fn append(
     connection: &mut PgConnection,
     events: &[NewEvent<'_>],
@@ -131,7 +132,7 @@ pub async fn append(
     }
 }
 
-/// Whether an event was stored, for when a connection broke before it could say so.
+/// Whether an event is stored at its place, for when a connection broke before it could say so.
 ///
 /// # Errors
 /// The database did not answer.
