@@ -29,6 +29,10 @@ use crate::session::Session;
 /// slow, a broken backend makes it fail.
 pub const PATIENCE: Duration = Duration::from_secs(45);
 
+/// How long a test goes on waiting in silence once a frame came that cannot be read: that frame may be what it waits for. An
+/// open run is never silent for so long (TIM-2).
+const SILENCE_AFTER_UNREADABLE: Duration = Duration::from_secs(6);
+
 /// One connection of a user.
 ///
 /// Letting the variable go leaves the connection open until the test is judged; [`Chat::drop_connection`] cuts it,
@@ -179,11 +183,13 @@ impl Chat {
     /// Waits for the first frame not yet asked for that `fits`, takes it, and leaves the others.
     ///
     /// # Panics
-    /// None came within [`PATIENCE`], or the connection ended first; says what was last seen.
+    /// None came within [`PATIENCE`] or, where a frame could not be read, before a long silence; or the connection ended
+    /// first. Says what was last seen.
     pub async fn expect(&mut self, what: &str, fits: impl FnMut(&Frame) -> bool) -> Frame {
+        let began = Instant::now();
         match self.wait_for(PATIENCE, fits).await {
             Some(frame) => frame,
-            None => panic!("no {what} within {} s; connection {}", PATIENCE.as_secs(), self.state()),
+            None => panic!("no {what} {}; connection {}", waited_since(began), self.state()),
         }
     }
 
@@ -206,8 +212,12 @@ impl Chat {
             if self.ended.is_some() {
                 return None;
             }
+            let until = match self.unclaimed.iter().any(|frame| frame.unreadable().is_some()) {
+                true => deadline.min(Instant::now() + SILENCE_AFTER_UNREADABLE),
+                false => deadline,
+            };
             let link = self.link.as_mut()?;
-            match tokio::time::timeout_at(deadline, link.arrivals.recv()).await {
+            match tokio::time::timeout_at(until, link.arrivals.recv()).await {
                 Ok(Some(arrival)) => self.take(arrival),
                 Ok(None) => self.ended = Some(EndingKind::CutByTest),
                 Err(_) => return None,
@@ -312,12 +322,13 @@ impl Chat {
             return self.accepted(message_id).await.run_id;
         };
         let is_new = |frame: &Frame| frame.run_id().is_some_and(|run_id| !before.contains(run_id));
+        let began = Instant::now();
         let found = self.find(PATIENCE, is_new).await;
         let run_id = found.and_then(|place| self.unclaimed.get(place)?.run_id().cloned());
         let Some(run_id) = run_id else {
             panic!(
-                "no run of {message_id} within {} s; connection {}",
-                PATIENCE.as_secs(),
+                "no run of {message_id} {}; connection {}",
+                waited_since(began),
                 self.state()
             )
         };
@@ -414,6 +425,7 @@ impl Chat {
 
     async fn expect_close_frame(&mut self) -> Option<u16> {
         let mut code = None;
+        let began = Instant::now();
         self.wait_for(PATIENCE, |frame| {
             if let (FrameKind::Close, [high, low, ..]) = (frame.kind, frame.bytes.as_slice()) {
                 code = Some(u16::from_be_bytes([*high, *low]));
@@ -423,11 +435,7 @@ impl Chat {
         .await;
         match (code, &self.ended) {
             (None, None) if self.link().tap.ending().is_none() => {
-                panic!(
-                    "connection is still open after {} s; {}",
-                    PATIENCE.as_secs(),
-                    self.state()
-                )
+                panic!("connection is still open {}; {}", waited_since(began), self.state())
             }
             _ => code,
         }
@@ -457,8 +465,15 @@ impl Chat {
             .as_ref()
             .map_or_else(|| "is open".to_owned(), |how| format!("ended: {how:?}"));
         let waiting: Vec<String> = self.unclaimed.iter().rev().take(5).map(Frame::describe).collect();
+        let unreadable = self
+            .unclaimed
+            .iter()
+            .filter_map(|frame| Some((frame.index, frame.unreadable()?)));
+        let unreadable: String = unreadable
+            .map(|(index, reason)| format!("; #{index} cannot be read: {reason}"))
+            .collect();
         format!(
-            "{} {ended}; last seen: {}; not asked for ({} frames, newest first): {waiting:#?}",
+            "{} {ended}{unreadable}; last seen: {}; not asked for ({} frames, newest first): {waiting:#?}",
             self.link().tap.connection(),
             self.last_seen.as_deref().unwrap_or("nothing"),
             self.unclaimed.len(),
@@ -492,6 +507,10 @@ impl Chat {
             }
         }
     }
+}
+
+fn waited_since(began: Instant) -> String {
+    format!("within {:.0} s", began.elapsed().as_secs_f64())
 }
 
 impl Drop for Chat {

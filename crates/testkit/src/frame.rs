@@ -21,6 +21,8 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// Its meaning, where it has one that the contract knows.
     pub meaning: Option<ServerFrame>,
+    /// Why it has none, where it is a text frame.
+    unreadable: Option<String>,
     /// What it means of a frame whose type lacks something.
     partial: Option<Partial>,
     session: Session,
@@ -41,7 +43,11 @@ impl Frame {
             _ => bytes,
         };
         let text = std::str::from_utf8(&bytes).ok().filter(|_| kind == FrameKind::Text);
-        let meaning = text.and_then(|text| ServerFrame::decode(text).ok());
+        let (meaning, unreadable) = match text.map(ServerFrame::decode) {
+            Some(Ok(meaning)) => (Some(meaning), None),
+            Some(Err(error)) => (None, Some(format!("{:#}", anyhow::Error::from(error)))),
+            None => (None, None),
+        };
         let partial = text
             .filter(|_| !session.profile().lacks.is_nothing())
             .and_then(Partial::of);
@@ -51,6 +57,7 @@ impl Frame {
             kind,
             bytes,
             meaning,
+            unreadable: unreadable.filter(|_| partial.is_none()),
             partial,
             session: session.clone(),
         }
@@ -66,6 +73,11 @@ impl Frame {
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+
+    /// Why nothing can be read from it that the contract knows, where that is so and the target's profile does not say it.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
     }
 
     /// The event that it is, header and all.
