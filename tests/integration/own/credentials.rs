@@ -70,7 +70,7 @@ async fn a_rightly_signed_token_of_another_issuer_audience_algorithm_or_time_is_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_token_ends_its_connection_with_4401_after_the_error() {
     TestContext::own(case!("AUTH-6"))
-        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", 1_000)
+        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", 3_000)
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
@@ -95,7 +95,7 @@ async fn an_expired_token_ends_its_connection_with_4401_after_the_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn auth_with_a_fresh_token_keeps_the_connection_until_that_expires() {
     TestContext::own(case!("AUTH-6", "MSG-1"))
-        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", 2_000)
+        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", 3_000)
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
@@ -138,7 +138,7 @@ async fn auth_with_a_fresh_token_keeps_the_connection_until_that_expires() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_made_by_a_ticket_lives_as_long_as_the_users_token() {
     TestContext::own(case!("AUTH-4", "AUTH-6"))
-        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", 2_000)
+        .with_setting("KINGSGUARD_ACCESS_TOKEN_TTL_MS", 3_000)
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
             let expiry = expiry_ms(&ada.access_token());

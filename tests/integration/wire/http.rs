@@ -81,6 +81,61 @@ async fn the_openapi_document_lists_every_call_and_resolves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_of_the_content_type_that_the_openapi_document_says() {
+    TestContext::wire(case!("HTTP-1"))
+        .run(async |ctx| {
+            let ada = ctx.user("ada").await;
+            let thread_id = ada.create_thread("Costs").await;
+            let document = ctx.http().get("/api/openapi.json").await.expect_status(200).json();
+            let paths = document["paths"].as_object().expect("paths");
+            let described = |path: &str, status: u16| {
+                let (_, call) = paths
+                    .iter()
+                    .find(|(listed, _)| without_parameter_names(listed) == path)?;
+                let content = call["get"]["responses"][status.to_string()]["content"].as_object()?;
+                Some(content.keys().cloned().collect::<Vec<_>>())
+            };
+            let mut wrong = Vec::new();
+            let mut compared = 0;
+            for (path, asked, http) in [
+                ("/auth/me", "/auth/me".to_owned(), ada.http()),
+                ("/auth/me", "/auth/me".to_owned(), ctx.http()),
+                ("/api/threads", "/api/threads".to_owned(), ada.http()),
+                ("/api/threads/{}", format!("/api/threads/{thread_id}"), ada.http()),
+                ("/api/threads/{}", "/api/threads/thread_x".to_owned(), ada.http()),
+                (
+                    "/api/threads/{}/messages",
+                    format!("/api/threads/{thread_id}/messages"),
+                    ada.http(),
+                ),
+                ("/api/agents", "/api/agents".to_owned(), ada.http()),
+                ("/api/billing/usage", "/api/billing/usage".to_owned(), ada.http()),
+                ("/api/openapi.json", "/api/openapi.json".to_owned(), ctx.http()),
+                ("/health/live", "/health/live".to_owned(), ctx.http()),
+                ("/metrics", "/metrics".to_owned(), ctx.http()),
+            ] {
+                let answer = http.get(&asked).await;
+                // RFC 9110 §8.3.1: parameters follow behind a semicolon, and case does not matter.
+                let content_type = answer.header("content-type").unwrap_or_default();
+                let essence = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+                let Some(described) = described(path, answer.status()) else {
+                    continue;
+                };
+                compared += 1;
+                if !described.contains(&essence) {
+                    wrong.push(format!(
+                        "{asked}: {} `{content_type}`, not {described:?}",
+                        answer.status()
+                    ));
+                }
+            }
+            assert!(wrong.is_empty(), "{wrong:#?}");
+            assert!(compared > 0, "the document says of no answer what it is");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_path_is_404_and_a_wrong_method_405_with_the_error_body() {
     TestContext::wire(case!("HTTP-1", "ERR-1"))
         .run(async |ctx| {

@@ -77,10 +77,15 @@ async fn repeats_sent_at_once_start_one_run() {
     TestContext::wire(case!("SEQ-8", "ORD-1"))
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
-            let (mut one, mut two) = (ada.connect().await, ada.connect().await);
+            let shared = ada.create_thread("shared").await;
+            // Both follow the thread before the run begins: who comes with a repeat may come after its end.
+            let (mut one, mut two) = (ada.open().await, ada.open().await);
+            for chat in [&mut one, &mut two] {
+                chat.handshake_with(Some(&shared), Vec::new()).await;
+            }
             let message = json!({
                 "type": "user_message", "message_id": "message_once",
-                "thread_id": ada.create_thread("shared").await, "content": "What did I spend?",
+                "thread_id": shared, "content": "What did I spend?",
             });
             for _ in 0..4 {
                 one.send_json(&message).await;
@@ -94,6 +99,7 @@ async fn repeats_sent_at_once_start_one_run() {
             assert_eq!(named.len(), 1, "{named:?}");
             for run_id in &named {
                 one.until_completed(run_id).await;
+                two.until_completed(run_id).await;
             }
         })
         .await;
