@@ -5,6 +5,7 @@ pub mod clock;
 pub mod containers;
 pub mod external;
 pub mod memory;
+pub(crate) mod orphans;
 pub mod ports;
 pub mod private;
 pub mod processes;

@@ -85,6 +85,14 @@ impl ProcessId {
         Self::of(std::process::id()).expect("a running process stands in /proc")
     }
 
+    /// The number of its parent, while it runs.
+    #[must_use]
+    pub fn parent(self) -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let parent = stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?;
+        parent.parse().ok().filter(|_| self.is_alive())
+    }
+
     /// Whether it still runs.
     #[must_use]
     pub fn is_alive(self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! `up` leaves a supervisor process behind. When the owner is gone, on whatever path, or on `down`, the supervisor stops
 //! and removes everything that it started. If the supervisor itself is killed, its children die with it as far as the
-//! system allows, and the next `sweep` removes the rest by the state file that lies in the stack's folder. Suite runs side
+//! system allows, and the next `sweep` removes the rest by the state file that lies in the stack's folder, and what a test
+//! started and was killed too soon to take along ([`crate::provider`]'s orphans). Suite runs side
 //! by side have folders, databases, prefixes and labels of their own, and do not touch each other.
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::provider::ports::free_port;
 use crate::provider::processes::{Launch, Running, tail};
-use crate::provider::{ProviderChoice, Services, containers, memory, server_binary};
+use crate::provider::{ProviderChoice, Services, containers, memory, orphans, server_binary};
 use crate::stack::{ProcessId, Stack, with_database};
 
 /// How long a stack may take to stand. Pulling images counts.
@@ -197,6 +198,7 @@ pub fn stacks() -> Vec<(PathBuf, State)> {
 /// # Errors
 /// Something cannot be removed.
 pub fn sweep() -> Result<Vec<String>> {
+    orphans::end();
     let mut swept = Vec::new();
     for (folder, state) in stacks() {
         if !state.is_alive() {
@@ -278,6 +280,7 @@ pub fn supervise(folder: &Path) -> Result<()> {
     state.supervisor = Some(ProcessId::current());
     state.write(folder)?;
     let result = runtime.block_on(keep(folder, &mut state));
+    orphans::end();
     if let Err(error) = &result {
         fs::write(folder.join(FAILED), format!("{error:#}")).context("leaving the reason")?;
         return result;

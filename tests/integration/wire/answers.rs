@@ -45,19 +45,27 @@ fn stated_answer(kind: ClientType) -> Option<&'static str> {
     })
 }
 
-/// Sends a message and says what answered it: the control frame that carries its id, up to the pong that follows.
-async fn answers(chat: &mut Chat, message: &Value, message_id: &MessageId) -> Vec<String> {
+/// Sends a message and says what answered it: the control frame that carries its id, up to the pong that follows; with the
+/// thread that it names, where that is not the one meant.
+async fn answers(chat: &mut Chat, message: &Value, message_id: &MessageId, meant: &ThreadId) -> Vec<String> {
     chat.send_json(message).await;
     let marker = chat.send(Ping {}).await;
     let mut answers = Vec::new();
     loop {
         let frame = chat.expect("control frame", |frame| frame.control().is_some()).await;
-        let cause = frame.json()["correlation_id"].clone();
-        if cause == json!(marker) {
+        let json = frame.json();
+        let cause = &json["correlation_id"];
+        if *cause == json!(marker) {
             return answers;
         }
-        if cause == json!(message_id) || cause == "message_in_batch" {
-            answers.push(messages::answer_name(frame.control().expect("just matched")));
+        if *cause == json!(message_id) || cause == "message_in_batch" {
+            let name = messages::answer_name(frame.control().expect("just matched"));
+            let is_about_another =
+                name != "thread_created" && json["thread_id"].is_string() && json["thread_id"] != json!(meant);
+            answers.push(match is_about_another {
+                true => format!("{name} of {}", json["thread_id"]),
+                false => name,
+            });
         }
     }
 }
@@ -95,7 +103,7 @@ async fn every_type_is_answered_as_stated_by_every_name_at_the_root_and_in_paylo
                         if !ctx.is_claimed(&message) {
                             continue;
                         }
-                        came.push((*name, answers(&mut chat, &message, &message_id).await));
+                        came.push((*name, answers(&mut chat, &message, &message_id, &given.thread_id).await));
                         let stated: Vec<String> = stated_answer(kind).into_iter().map(str::to_owned).collect();
                         expected.push((*name, stated));
                     }

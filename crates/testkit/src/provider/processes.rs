@@ -82,6 +82,7 @@ impl Running {
         let child = command
             .args(&launch.args)
             .envs(&launch.settings)
+            .envs([super::orphans::mark()])
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("sharing the log")?)
             .stderr(log)
