@@ -34,6 +34,12 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 /// How often a state that nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the engine may take to hand out a container's log: now and then its answer stands still for good.
+const LOG_WITHIN: Duration = Duration::from_secs(15);
+
+/// How often it is asked for a log.
+const LOG_TRIES: usize = 3;
+
 /// Where the data of Postgres lies in its container when it lies in memory.
 const POSTGRES_IN_MEMORY: &str = "/in-memory";
 
@@ -169,6 +175,18 @@ async fn wait_until<F: Future<Output = Result<()>>>(
 }
 
 async fn read_log(container: &ContainerAsync<GenericImage>) -> Result<Vec<u8>> {
+    for _ in 0..LOG_TRIES {
+        if let Ok(log) = tokio::time::timeout(LOG_WITHIN, read_log_once(container)).await {
+            return log;
+        }
+    }
+    bail!(
+        "the container engine did not hand out a log within {} s, {LOG_TRIES} times",
+        LOG_WITHIN.as_secs()
+    )
+}
+
+async fn read_log_once(container: &ContainerAsync<GenericImage>) -> Result<Vec<u8>> {
     let mut log = container.stdout_to_vec().await.context("reading the container's log")?;
     log.extend(container.stderr_to_vec().await.context("reading the container's log")?);
     Ok(log)

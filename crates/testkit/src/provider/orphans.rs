@@ -55,7 +55,9 @@ mod tests {
     /// A process whose starter, named in the mark, has ended.
     fn left_behind(mark: (&str, String)) -> ProcessId {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "sleep 60 >/dev/null 2>&1 & echo $!"]).env(mark.0, mark.1);
+        shell
+            .args(["-c", "sleep 60 >/dev/null 2>&1 & echo $!"])
+            .env(mark.0, mark.1);
         let output = shell.output().expect("a shell");
         let pid = String::from_utf8_lossy(&output.stdout)
             .trim()
