@@ -22,7 +22,6 @@ use std::time::Duration;
 use kingsguard_protocol::client::ResumePoint;
 use kingsguard_protocol::control::ThreadPosition;
 use kingsguard_protocol::{CloseCode, ErrorCode, ThreadId, Timestamp, UserId};
-use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -36,7 +35,7 @@ use crate::broker::{Broker, Notice};
 use crate::error::ApiError;
 use crate::sabotage::{self, Fault};
 use crate::store::events::NewRunEnd;
-use crate::store::{Store, events, threads};
+use crate::store::{Database, Store, events, threads};
 use crate::telemetry::{self, ResumeOutcome};
 
 /// Events that one read of a log brings.
@@ -60,7 +59,7 @@ pub enum FollowFrom {
 
 #[derive(Debug)]
 struct Inner {
-    pool: PgPool,
+    database: Database,
     hub: Hub,
     broker: Broker,
     /// Threads whose feed lacks events that another node wrote.
@@ -150,7 +149,7 @@ impl Inner {
     /// Reads what a feed lacks from the log.
     async fn fill_gap(&self, thread: &ThreadId) -> Result<(), sqlx::Error> {
         while let Some(position) = self.hub.position(thread) {
-            let page = events::after(&self.pool, thread, position, PAGE).await?;
+            let page = events::after(&self.database, thread, position, PAGE).await?;
             let count = page.len();
             self.hub.fill(
                 thread,
@@ -186,7 +185,7 @@ impl Inner {
             };
             tokio::time::sleep(pause).await;
             let followed = self.hub.threads();
-            match events::tails(&self.pool, &followed).await {
+            match events::tails(&self.database, &followed).await {
                 Ok(tails) => {
                     for (thread, tail) in tails {
                         if self
@@ -234,21 +233,21 @@ impl Bridge {
     /// At most `queue_max` events wait for the writer; past it whoever appends waits (bounded by its run's deadline).
     #[must_use]
     pub fn start(store: &Store, broker: Broker, batch_max: usize, queue_max: usize, retention: Retention) -> Self {
-        let pool = store.pool().clone();
+        let database = store.database().clone();
         let (queue, submissions) = mpsc::unbounded_channel();
         let queue_max = queue_max.min(Semaphore::MAX_PERMITS);
         let (gaps, gap_reader) = mpsc::unbounded_channel();
         let remote = broker.subscribe_events();
         let inner = Arc::new(Inner {
-            pool: pool.clone(),
+            database: database.clone(),
             hub: Hub::default(),
             broker,
             gaps,
             has_peers: AtomicBool::new(false),
             peers_changed: Notify::new(),
         });
-        Writer::start(pool, batch_max, inner.clone(), submissions);
-        tokio::spawn(retention.keep(store.pool().clone()));
+        Writer::start(database, batch_max, inner.clone(), submissions);
+        tokio::spawn(retention.keep(store.database().clone()));
         tokio::spawn(inner.clone().fill_gaps(gap_reader));
         tokio::spawn(inner.clone().compare());
         tokio::spawn(inner.clone().receive(remote));
@@ -300,7 +299,7 @@ impl Bridge {
         outbox: &Outbox,
     ) -> Result<Following, ApiError> {
         let names: Vec<&str> = threads.iter().map(|(thread, _)| thread.as_str()).collect();
-        let epochs = threads::epochs(&self.inner.pool, user, &names).await?;
+        let epochs = threads::epochs(&self.inner.database, user, &names).await?;
         if names.iter().any(|name| !epochs.contains_key(*name)) {
             return Err(ApiError::new(ErrorCode::ThreadNotFound));
         }
@@ -323,7 +322,7 @@ impl Bridge {
             }
         }
         // Read after joining: so an event is either in what was read or comes by the feed.
-        let spans = events::spans(&self.inner.pool, &names).await?;
+        let spans = events::spans(&self.inner.database, &names).await?;
         for (thread, from) in threads {
             let Some(epoch) = epochs.get(thread.as_str()).cloned() else {
                 continue;
@@ -436,7 +435,7 @@ async fn replay(inner: Arc<Inner>, outbox: Outbox, start: Start) {
             CatchUp::Live | CatchUp::Gone => return,
         }
         let limit = PAGE.min(i64::try_from(outbox.replay_frames_max()).unwrap_or(PAGE));
-        match events::after(&inner.pool, &thread, have, limit).await {
+        match events::after(&inner.database, &thread, have, limit).await {
             Ok(page) => {
                 let page: Vec<_> = page.into_iter().map(|e| (e.seq, Utf8Bytes::from(e.frame))).collect();
                 if page.first().is_some_and(|(seq, _)| *seq != have + 1) {

@@ -154,7 +154,7 @@ impl Runs {
             accepted_at: Timestamp::from(accepted_at),
             repeated: true,
         };
-        match runs::known(inner.store.pool(), &user_id, &thread_id, &message_id).await? {
+        match runs::known(inner.store.database(), &user_id, &thread_id, &message_id).await? {
             Known::NoThread => return Err(ApiError::new(ErrorCode::ThreadNotFound)),
             Known::Repeated { run_id, accepted_at } => {
                 let accepted = repeat(run_id, accepted_at);
@@ -195,9 +195,9 @@ impl Runs {
             accepted_at: accepted_at.as_datetime(),
         };
         let forgotten = sabotage::planted(Fault::LostAfterAcknowledgement);
-        if !forgotten && !runs::accept(inner.store.pool(), &new).await? {
+        if !forgotten && !runs::accept(inner.store.database(), &new).await? {
             // The same message came twice at once, or the thread was deleted meanwhile.
-            return match runs::known(inner.store.pool(), &user_id, &thread_id, &message_id).await? {
+            return match runs::known(inner.store.database(), &user_id, &thread_id, &message_id).await? {
                 Known::Repeated { run_id, accepted_at } => {
                     let accepted = repeat(run_id, accepted_at);
                     answer(&accepted);
@@ -241,7 +241,7 @@ impl Runs {
             reason: redact::text(&reason).into_owned(),
             cause,
         };
-        match runs::request_stop(self.inner.store.pool(), user, run, &stop).await? {
+        match runs::request_stop(self.inner.store.database(), user, run, &stop).await? {
             None => Err(ApiError::new(ErrorCode::RunNotFound)),
             Some(false) => Err(ApiError::new(ErrorCode::Conflict).with_message("The run has ended already.")),
             Some(true) => {
@@ -256,7 +256,7 @@ impl Runs {
     /// # Errors
     /// `RUN_NOT_FOUND`; `DATABASE_UNAVAILABLE`.
     pub async fn get(&self, user: &UserId, run: &RunId) -> Result<RunResponse, ApiError> {
-        let found = runs::state(self.inner.store.pool(), user, run).await?;
+        let found = runs::state(self.inner.store.database(), user, run).await?;
         let (run, final_response) = found.ok_or_else(|| ApiError::new(ErrorCode::RunNotFound))?;
         Ok(RunResponse { run, final_response })
     }
@@ -266,7 +266,7 @@ impl Runs {
     /// # Errors
     /// `DATABASE_UNAVAILABLE`.
     pub async fn open(&self, user: &UserId) -> Result<Vec<RunState>, ApiError> {
-        Ok(runs::open(self.inner.store.pool(), user).await?)
+        Ok(runs::open(self.inner.store.database(), user).await?)
     }
 
     /// Whether runs can be accepted: before its first lease a node's runs would seem a dead node's.
@@ -292,7 +292,7 @@ impl Runs {
             }
             self.inner.all_ended().await;
         }
-        if let Err(error) = runs::release_lease(self.inner.store.pool(), &self.inner.node_id).await {
+        if let Err(error) = runs::release_lease(self.inner.store.database(), &self.inner.node_id).await {
             tracing::warn!(error = %error, "lease not given up; it ends by itself");
         }
     }
@@ -418,12 +418,12 @@ impl Inner {
         if self.lock().draining && self.lock().signals.is_empty() {
             return Ok(()); // the lease was given up
         }
-        let peers = runs::renew_lease(self.store.pool(), &self.node_id, self.bounds.lease).await?;
+        let peers = runs::renew_lease(self.store.database(), &self.node_id, self.bounds.lease).await?;
         self.leased.store(true, Ordering::Relaxed);
         telemetry::runs_open(RunPhase::Running, self.lock().waiting.len());
         telemetry::runs_open(RunPhase::Queued, self.lock().waiting.values().map(VecDeque::len).sum());
         self.bridge.set_peers(peers);
-        for (run, stop) in runs::stop_requests(self.store.pool(), &self.node_id).await? {
+        for (run, stop) in runs::stop_requests(self.store.database(), &self.node_id).await? {
             self.clone().signal(&run, Signal::Stop(stop));
         }
         if self.lock().draining {
@@ -431,13 +431,13 @@ impl Inner {
         }
         let before = Utc::now() - ADOPT_AFTER;
         let known: Vec<RunId> = self.lock().signals.keys().cloned().collect();
-        for run in runs::forgotten(self.store.pool(), &self.node_id, &known, before).await? {
+        for run in runs::forgotten(self.store.database(), &self.node_id, &known, before).await? {
             self.clone().enqueue(run);
         }
         if !may_take_over || sabotage::planted(Fault::OrphansStay) {
             return Ok(());
         }
-        for run in runs::take_over(self.store.pool(), &self.node_id, TAKE_OVER_MAX).await? {
+        for run in runs::take_over(self.store.database(), &self.node_id, TAKE_OVER_MAX).await? {
             tracing::info!(run_id = %run.run_id, phase = %run.phase, "run of a dead node taken over");
             self.clone().enqueue(run);
         }

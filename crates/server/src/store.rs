@@ -3,6 +3,7 @@
 //! Each noun has its file under `store/`, with its methods in an `impl Store` of its own.
 
 mod credentials;
+mod database;
 pub mod events;
 pub mod messages;
 mod migrations;
@@ -14,19 +15,16 @@ mod users;
 use std::time::{Duration, Instant};
 
 use kingsguard_protocol::ErrorCode;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgPool};
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 
 pub use credentials::{FamilyState, LoginState, RefreshOutcome};
+pub use database::Database;
 pub use users::User;
 
 use crate::config::Config;
 use crate::error::{ApiError, Chain};
-
-/// A pooled connection idle for longer than this is asked whether it still lives before it is lent. Below it the
-/// question would cost more than the rare failure that it prevents.
-const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 
 /// How long to wait between attempts to reach Postgres at start; ERR-3 grants 5 s from its return to resumed work.
 const MIGRATION_RETRY: Duration = Duration::from_millis(500);
@@ -34,7 +32,7 @@ const MIGRATION_RETRY: Duration = Duration::from_millis(500);
 /// Postgres, as the rest of the server sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: PgPool,
+    database: Database,
     migrated: std::sync::Arc<watch::Sender<bool>>,
 }
 
@@ -52,29 +50,15 @@ impl Store {
                 config.database_statement_timeout.as_millis().to_string(),
             )])
             .log_statements(tracing::log::LevelFilter::Off);
-        let connections_max = u32::try_from(config.database_connections_max).unwrap_or(u32::MAX);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(config.database_acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > IDLE_TRUSTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
         Ok(Self {
-            pool,
+            database: Database::new(config, options),
             migrated: std::sync::Arc::new(watch::Sender::new(false)),
         })
     }
 
-    /// The pool, for the files under `store/`.
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.pool
+    /// Postgres itself, for the functions under `store/`.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Runs the migrations, trying again until Postgres lets it.
@@ -85,7 +69,7 @@ impl Store {
         let migrator = migrations::migrator();
         let mut attempts: u64 = 0;
         loop {
-            match migrator.run(&self.pool).await {
+            match migrator.run(self.database.pool()).await {
                 Ok(()) => {
                     self.migrated.send_replace(true);
                     return Ok(());
@@ -132,13 +116,13 @@ impl Store {
     /// DATABASE_UNAVAILABLE.
     pub async fn ping(&self) -> Result<Duration, ApiError> {
         let asked = Instant::now();
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(&self.database).await?;
         Ok(asked.elapsed())
     }
 
     /// Ends all connections to Postgres, once nothing asks for one any more.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.database.pool().close().await;
     }
 }
 

@@ -75,10 +75,10 @@ impl Threads {
         metadata: Option<&RawValue>,
     ) -> Result<ThreadSummary, ApiError> {
         self.refuse_over_quota(user_id).await?;
-        let pool = self.store.pool();
+        let database = self.store.database();
         let thread_id = ThreadId::generate();
         let metadata = metadata.map_or("{}", RawValue::get);
-        threads::ensure(pool, user_id, &thread_id, title, metadata, Listed::Now).await?;
+        threads::ensure(database, user_id, &thread_id, title, metadata, Listed::Now).await?;
         self.get(user_id, &thread_id).await
     }
 
@@ -88,13 +88,13 @@ impl Threads {
     /// QUOTA_EXCEEDED; THREAD_NOT_FOUND where it was deleted; DATABASE_UNAVAILABLE.
     pub async fn take_offer(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
         self.refuse_over_quota(user_id).await?;
-        let pool = self.store.pool();
-        let made = threads::ensure(pool, user_id, thread_id, None, "{}", Listed::OnFirstUse).await?;
+        let database = self.store.database();
+        let made = threads::ensure(database, user_id, thread_id, None, "{}", Listed::OnFirstUse).await?;
         if made { Ok(()) } else { Err(not_found()) }
     }
 
     async fn refuse_over_quota(&self, user_id: &UserId) -> Result<(), ApiError> {
-        if threads::count(self.store.pool(), user_id).await? < self.per_user_max {
+        if threads::count(self.store.database(), user_id).await? < self.per_user_max {
             return Ok(());
         }
         Err(ApiError::new(ErrorCode::QuotaExceeded)
@@ -108,7 +108,7 @@ impl Threads {
     /// # Errors
     /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
     pub async fn refuse_foreign(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
-        match threads::epoch(self.store.pool(), user_id, judged(thread_id)?).await? {
+        match threads::epoch(self.store.database(), user_id, judged(thread_id)?).await? {
             Some(_) => Ok(()),
             None => Err(not_found()),
         }
@@ -119,7 +119,7 @@ impl Threads {
     /// # Errors
     /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
     pub async fn context(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<Map<String, Value>, ApiError> {
-        let kept = threads::context(self.store.pool(), user_id, judged(thread_id)?)
+        let kept = threads::context(self.store.database(), user_id, judged(thread_id)?)
             .await?
             .ok_or_else(not_found)?;
         serde_json::from_str(&kept).map_err(ApiError::internal)
@@ -130,7 +130,7 @@ impl Threads {
     /// # Errors
     /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
     pub async fn get(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<ThreadSummary, ApiError> {
-        threads::get(self.store.pool(), user_id, judged(thread_id)?)
+        threads::get(self.store.database(), user_id, judged(thread_id)?)
             .await?
             .ok_or_else(not_found)
     }
@@ -147,7 +147,7 @@ impl Threads {
     ) -> Result<ThreadPage, ApiError> {
         let limit = judged_limit(limit)?;
         let start = cursor.map(read_cursor).transpose()?;
-        let mut page = threads::list(self.store.pool(), user_id, i64::from(limit) + 1, start.as_ref()).await?;
+        let mut page = threads::list(self.store.database(), user_id, i64::from(limit) + 1, start.as_ref()).await?;
         let has_more = page.len() > limit as usize;
         page.truncate(limit as usize);
         let next_cursor = page.last().filter(|_| has_more).map(write_cursor);
@@ -162,7 +162,7 @@ impl Threads {
     /// # Errors
     /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
     pub async fn rename(&self, user_id: &UserId, thread_id: &ThreadId, title: &str) -> Result<(), ApiError> {
-        let renamed = threads::rename(self.store.pool(), user_id, judged(thread_id)?, title).await?;
+        let renamed = threads::rename(self.store.database(), user_id, judged(thread_id)?, title).await?;
         if renamed { Ok(()) } else { Err(not_found()) }
     }
 
@@ -171,7 +171,7 @@ impl Threads {
     /// # Errors
     /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
     pub async fn delete(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
-        let deleted = threads::delete(self.store.pool(), user_id, judged(thread_id)?).await?;
+        let deleted = threads::delete(self.store.database(), user_id, judged(thread_id)?).await?;
         if deleted { Ok(()) } else { Err(not_found()) }
     }
 
@@ -186,10 +186,10 @@ impl Threads {
         limit: Option<u32>,
         before: Option<u64>,
     ) -> Result<ThreadHistory, ApiError> {
-        let pool = self.store.pool();
+        let database = self.store.database();
         self.refuse_foreign(user_id, thread_id).await?;
         let limit = judged_limit(limit)?;
-        let mut events = events::before(pool, thread_id, before, i64::from(limit) + 1).await?;
+        let mut events = events::before(database, thread_id, before, i64::from(limit) + 1).await?;
         let has_more = events.len() > limit as usize;
         if has_more {
             events.remove(0);
@@ -199,10 +199,10 @@ impl Threads {
             .map(|event| RawValue::from_string(event.frame).map_err(ApiError::internal))
             .collect::<Result<_, _>>()?;
         let messages = match (before, events.last()) {
-            (None, _) => messages::newest(pool, thread_id, None, i64::from(limit)).await?,
+            (None, _) => messages::newest(database, thread_id, None, i64::from(limit)).await?,
             (Some(_), Some(newest)) => {
                 let until = timestamp_of(newest)?.as_datetime();
-                messages::newest(pool, thread_id, Some(until), i64::from(limit)).await?
+                messages::newest(database, thread_id, Some(until), i64::from(limit)).await?
             }
             (Some(_), None) => Vec::new(),
         };

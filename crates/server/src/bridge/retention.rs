@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-
-use crate::store::events;
+use crate::store::{Database, events};
 
 /// Threads that one statement looks at, so that none holds others up.
 const THREADS_PER_STATEMENT: i64 = 200;
@@ -20,12 +18,12 @@ pub struct Retention {
 
 impl Retention {
     /// Drops old events again and again, for as long as the process lives.
-    pub async fn keep(self, pool: PgPool) {
+    pub async fn keep(self, database: Database) {
         let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + self.interval, self.interval);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
-            if let Err(error) = self.drop_old(&pool).await {
+            if let Err(error) = self.drop_old(&database).await {
                 tracing::warn!(error = %error, "old events not dropped, trying again later");
             }
         }
@@ -35,10 +33,10 @@ impl Retention {
     ///
     /// # Errors
     /// The database did not answer; what was dropped until then stays dropped.
-    pub async fn drop_old(self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub async fn drop_old(self, database: &Database) -> Result<(), sqlx::Error> {
         let mut after = String::new();
         while let Some(last) =
-            events::drop_old(pool, &after, THREADS_PER_STATEMENT, self.events_min, self.hours).await?
+            events::drop_old(database, &after, THREADS_PER_STATEMENT, self.events_min, self.hours).await?
         {
             after = last;
         }

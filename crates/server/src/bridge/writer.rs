@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kingsguard_protocol::{ThreadId, Timestamp};
+use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::draft::{EventDraft, Origin};
 use crate::sabotage::{self, Fault};
+use crate::store::Database;
 use crate::store::events::{self, Fence, NewEvent, NewRunEnd, Tail, Written};
 use crate::telemetry;
 
@@ -88,7 +89,7 @@ struct Batch {
 /// Writes until the last sender is gone.
 #[derive(Debug)]
 pub struct Writer<D> {
-    pool: PgPool,
+    database: Database,
     /// The connection of the last batch, until none comes for [`HELD_FOR`]: the process of Postgres behind it has at hand what
     /// the next batch needs, and another one would have to fetch it first.
     connection: Option<PoolConnection<Postgres>>,
@@ -101,11 +102,11 @@ pub struct Writer<D> {
 
 impl<D: Deliver> Writer<D> {
     /// Starts a writer of batches of at most `batch_max` events, in tasks of its own.
-    pub fn start(pool: PgPool, batch_max: usize, deliver: Arc<D>, queue: mpsc::UnboundedReceiver<Submission>) {
+    pub fn start(database: Database, batch_max: usize, deliver: Arc<D>, queue: mpsc::UnboundedReceiver<Submission>) {
         let (settled, batches) = mpsc::unbounded_channel();
         tokio::spawn(deliver_settled(deliver.clone(), batches));
         let writer = Self {
-            pool,
+            database,
             connection: None,
             batch_max,
             tails: HashMap::new(),
@@ -199,9 +200,10 @@ impl<D: Deliver> Writer<D> {
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.pool.acquire().await?,
+            None => self.database.acquire().await?,
         };
-        let mut written = match events::append(&mut connection, &rows, &fences, &ends).await {
+        let append = events::append(&mut connection, &rows, &fences, &ends);
+        let mut written = match self.database.within(append).await {
             Ok(written) => written,
             Err(error) => {
                 batch.in_doubt = Some(places);
@@ -212,7 +214,7 @@ impl<D: Deliver> Writer<D> {
         if is_in_doubt
             && written != Written::All
             && let Some(first) = rows.first()
-            && events::is_stored(&self.pool, first).await?
+            && events::is_stored(&self.database, first).await?
         {
             written = Written::All;
         }
@@ -229,7 +231,10 @@ impl<D: Deliver> Writer<D> {
                 }
             }
             Written::Fenced => {
-                let stale: HashSet<_> = events::stale_fences(&self.pool, &fences).await?.into_iter().collect();
+                let stale: HashSet<_> = events::stale_fences(&self.database, &fences)
+                    .await?
+                    .into_iter()
+                    .collect();
                 let (refused, kept): (Vec<_>, Vec<_>) = batch
                     .submissions
                     .drain(..)
@@ -277,7 +282,7 @@ impl<D: Deliver> Writer<D> {
             return Ok(());
         }
         let unknown: Vec<ThreadId> = unknown.into_iter().cloned().collect();
-        let found = events::tails(&self.pool, &unknown).await?;
+        let found = events::tails(&self.database, &unknown).await?;
         self.tails
             .extend(unknown.into_iter().map(|thread| (thread, Tail::default())));
         self.tails.extend(found);

@@ -94,7 +94,7 @@ settings! {
     /// How long a request waits for a connection to Postgres before it is refused with DATABASE_UNAVAILABLE.
     database_acquire_timeout: Duration = "KINGSGUARD_DATABASE_ACQUIRE_TIMEOUT_MS",
         Millis { default: 2_000, within: 50..=60_000 };
-    /// How long one statement may take in Postgres before Postgres ends it.
+    /// How long one statement may take in Postgres before Postgres ends it. A connection that says nothing for 1 s longer is given up.
     database_statement_timeout: Duration = "KINGSGUARD_DATABASE_STATEMENT_TIMEOUT_MS",
         Millis { default: 30_000, within: 100..=600_000 };
     /// Where Redis is: fan-out between nodes, presence and tickets. Chat on one node goes on without it.

@@ -217,7 +217,7 @@ impl Clerk {
             Request::Quality { run_id } => self.quality(run_id).await?,
             Request::Validated { content_type, issues } => Reply::Validated { content_type, issues },
             Request::Usage { period } => {
-                let (runs, usage) = runs::usage(app.store.pool(), &user_id, period).await?;
+                let (runs, usage) = runs::usage(app.store.database(), &user_id, period).await?;
                 Reply::Usage { period, runs, usage }
             }
         })
@@ -374,7 +374,7 @@ impl Clerk {
 
     async fn quality(&self, run_id: RunId) -> Result<Reply, ApiError> {
         let run = self.app.runs.get(&self.identity.user_id, &run_id).await?.run;
-        let logged = events::of_run(self.app.store.pool(), &run.thread_id, &run_id).await?;
+        let logged = events::of_run(self.app.store.database(), &run.thread_id, &run_id).await?;
         let events: Vec<Event> = logged
             .iter()
             .map(|event| serde_json::from_str(&event.frame))

@@ -24,7 +24,7 @@ pub(super) async fn usage(
             .find(|period| period.as_str() == name)
             .ok_or_else(|| ApiError::validation("/period", "`day`, `week`, `month` or `all`"))?,
     };
-    let (runs, usage) = runs::usage(app.store.pool(), &identity.user_id, period).await?;
+    let (runs, usage) = runs::usage(app.store.database(), &identity.user_id, period).await?;
     Ok(Json(UsageReport {
         period,
         runs,

@@ -108,7 +108,7 @@ impl Execution {
             tracing::warn!(run_id = %self.run.run_id, error = %error, "run could not be ended here");
             return;
         }
-        if let Err(error) = threads::purge(self.store.pool(), &self.run.thread_id).await {
+        if let Err(error) = threads::purge(self.store.database(), &self.run.thread_id).await {
             tracing::warn!(thread_id = %self.run.thread_id, error = %error, "deleted thread not purged");
         }
     }
@@ -119,7 +119,8 @@ impl Execution {
 
     async fn run_to_end(&mut self, sink: &Arc<RunSink>, lost: &CancellationToken) -> Result<(), ExecutionError> {
         let end = if self.run.phase == RunPhase::Running.as_str() {
-            let logged = insist(|| events::of_run(self.store.pool(), &self.run.thread_id, &self.run.run_id)).await?;
+            let logged =
+                insist(|| events::of_run(self.store.database(), &self.run.thread_id, &self.run.run_id)).await?;
             let said = logged
                 .iter()
                 .map(|event| serde_json::from_str::<Event>(&event.frame))
@@ -137,7 +138,7 @@ impl Execution {
             }
             End::Orphaned
         } else {
-            let begin = || run_store::begin(self.store.pool(), &self.run.run_id, self.run.fence);
+            let begin = || run_store::begin(self.store.database(), &self.run.run_id, self.run.fence);
             if !insist(begin).await? {
                 return Ok(());
             }
@@ -153,7 +154,7 @@ impl Execution {
         if matches!(end, End::Stopped(_)) {
             return Ok(end); // answered already, while the agents worked
         }
-        let stop = insist(|| run_store::stop_of(self.store.pool(), &self.run.run_id)).await?;
+        let stop = insist(|| run_store::stop_of(self.store.database(), &self.run.run_id)).await?;
         let Some(stop) = stop else {
             return Ok(end);
         };
@@ -188,7 +189,7 @@ impl Execution {
     }
 
     async fn thread_title(&self) -> Result<Option<String>, sqlx::Error> {
-        let thread = insist(|| threads::get(self.store.pool(), &self.run.user_id, &self.run.thread_id)).await?;
+        let thread = insist(|| threads::get(self.store.database(), &self.run.user_id, &self.run.thread_id)).await?;
         let title = thread
             .and_then(|thread| thread.title)
             .filter(|title| !title.trim().is_empty());

@@ -68,7 +68,7 @@ impl Store {
         )
         .bind(email)
         .bind(email_hash)
-        .fetch_one(self.pool())
+        .fetch_one(self.database())
         .await?;
         let account = match row.try_get::<Option<String>, _>("user_id")? {
             Some(_) => Some((user(&row)?, row.try_get("password_hash")?)),
@@ -109,7 +109,7 @@ impl Store {
         .bind(email_hash)
         .bind(i32::try_from(failures_max).unwrap_or(i32::MAX))
         .bind(lock.as_millis() as f64)
-        .fetch_one(self.pool())
+        .fetch_one(self.database())
         .await?;
         let failures: i32 = row.try_get("failures")?;
         let locked_for = positive_ms(row.try_get("locked_ms")?);
@@ -125,13 +125,13 @@ impl Store {
             "DELETE FROM login_failures WHERE email_hash = $1 AND (locked_until IS NULL OR locked_until <= now())",
         )
         .bind(email_hash)
-        .execute(self.pool())
+        .execute(self.database())
         .await?;
         let locked_ms: Option<Option<f64>> = sqlx::query_scalar(
             "SELECT (extract(epoch FROM locked_until - now()) * 1000)::float8 FROM login_failures WHERE email_hash = $1",
         )
         .bind(email_hash)
-        .fetch_optional(self.pool())
+        .fetch_optional(self.database())
         .await?;
         Ok(positive_ms(locked_ms.flatten()))
     }
@@ -157,7 +157,7 @@ impl Store {
         .bind(user_id.as_str())
         .bind(token_hash)
         .bind(expires_at)
-        .execute(self.pool())
+        .execute(self.database())
         .await?;
         Ok(())
     }
@@ -172,7 +172,17 @@ impl Store {
         next_hash: &[u8],
         expires_at: DateTime<Utc>,
     ) -> Result<RefreshOutcome, ApiError> {
-        let mut transaction = self.pool().begin().await?;
+        let rotated = self.rotate(token_hash, next_hash, expires_at);
+        Ok(self.database().within(rotated).await?)
+    }
+
+    async fn rotate(
+        &self,
+        token_hash: &[u8],
+        next_hash: &[u8],
+        expires_at: DateTime<Utc>,
+    ) -> Result<RefreshOutcome, sqlx::Error> {
+        let mut transaction = self.database().begin().await?;
         // The family's row is the lock: of two uses of one token at the same time the second sees the first.
         let row = sqlx::query(
             "SELECT f.family_id, f.revoked_at IS NOT NULL AS revoked, u.user_id, u.email, u.name
@@ -238,7 +248,7 @@ impl Store {
         let revoked: Option<bool> =
             sqlx::query_scalar("SELECT revoked_at IS NOT NULL FROM token_families WHERE family_id = $1")
                 .bind(family_id)
-                .fetch_optional(self.pool())
+                .fetch_optional(self.database())
                 .await?;
         Ok(match revoked {
             Some(false) => FamilyState::Active,
@@ -256,7 +266,7 @@ impl Store {
             "UPDATE token_families SET revoked_at = clock_timestamp() WHERE family_id = $1 AND revoked_at IS NULL",
         )
         .bind(family_id)
-        .execute(self.pool())
+        .execute(self.database())
         .await?;
         Ok(())
     }
@@ -270,7 +280,7 @@ impl Store {
             "SELECT family_id FROM token_families WHERE revoked_at > now() - $1 * interval '1 millisecond'",
         )
         .bind(window.as_millis() as f64)
-        .fetch_all(self.pool())
+        .fetch_all(self.database())
         .await?)
     }
 
@@ -281,11 +291,11 @@ impl Store {
     pub async fn sweep_credentials(&self, lock: Duration) -> Result<(), ApiError> {
         // A day later, so that an old token is still answered as expired and not as unknown.
         sqlx::query("DELETE FROM token_families WHERE expires_at < now() - interval '1 day'")
-            .execute(self.pool())
+            .execute(self.database())
             .await?;
         sqlx::query("DELETE FROM login_failures WHERE failed_at < now() - 2 * $1 * interval '1 millisecond'")
             .bind(lock.as_millis() as f64)
-            .execute(self.pool())
+            .execute(self.database())
             .await?;
         Ok(())
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use kingsguard_protocol::{RunId, ThreadId};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgConnection, Row};
+
+use super::Database;
 
 /// One event that is about to be written.
 #[derive(Debug)]
@@ -136,12 +138,12 @@ pub async fn append(
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn is_stored(pool: &PgPool, event: &NewEvent<'_>) -> Result<bool, sqlx::Error> {
+pub async fn is_stored(database: &Database, event: &NewEvent<'_>) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE thread_id = $1 AND seq = $2 AND frame = $3)")
         .bind(event.thread_id.as_str())
         .bind(to_db(event.seq))
         .bind(event.frame)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await
 }
 
@@ -149,7 +151,7 @@ pub async fn is_stored(pool: &PgPool, event: &NewEvent<'_>) -> Result<bool, sqlx
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn stale_fences(pool: &PgPool, fences: &[Fence]) -> Result<Vec<RunId>, sqlx::Error> {
+pub async fn stale_fences(database: &Database, fences: &[Fence]) -> Result<Vec<RunId>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT f.run_id FROM unnest($1::text[], $2::bigint[]) AS f (run_id, fence)
          LEFT JOIN runs ON runs.run_id = f.run_id AND runs.fence = f.fence AND runs.ended_at IS NULL
@@ -157,7 +159,7 @@ pub async fn stale_fences(pool: &PgPool, fences: &[Fence]) -> Result<Vec<RunId>,
     )
     .bind(fences.iter().map(|f| f.run_id.as_str()).collect::<Vec<_>>())
     .bind(fences.iter().map(|f| f.fence).collect::<Vec<_>>())
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     rows.iter()
         .map(|row| row.try_get::<String, _>(0).map(RunId::from))
@@ -168,14 +170,14 @@ pub async fn stale_fences(pool: &PgPool, fences: &[Fence]) -> Result<Vec<RunId>,
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn tails(pool: &PgPool, threads: &[ThreadId]) -> Result<Vec<(ThreadId, Tail)>, sqlx::Error> {
+pub async fn tails(database: &Database, threads: &[ThreadId]) -> Result<Vec<(ThreadId, Tail)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT t.thread_id, e.seq, e.created_at FROM unnest($1::text[]) AS t (thread_id)
          CROSS JOIN LATERAL (SELECT seq, created_at FROM events WHERE events.thread_id = t.thread_id
                              ORDER BY seq DESC LIMIT 1) AS e",
     )
     .bind(threads.iter().map(ThreadId::as_str).collect::<Vec<_>>())
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     rows.iter()
         .map(|row| {
@@ -199,7 +201,7 @@ pub struct Span {
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn spans(pool: &PgPool, threads: &[&str]) -> Result<HashMap<String, Span>, sqlx::Error> {
+pub async fn spans(database: &Database, threads: &[&str]) -> Result<HashMap<String, Span>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT t.thread_id, span.oldest, span.newest FROM unnest($1::text[]) AS t (thread_id)
          CROSS JOIN LATERAL (SELECT min(seq) AS oldest, max(seq) AS newest FROM events
@@ -207,7 +209,7 @@ pub async fn spans(pool: &PgPool, threads: &[&str]) -> Result<HashMap<String, Sp
          WHERE span.newest IS NOT NULL",
     )
     .bind(threads)
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     rows.iter()
         .map(|row| {
@@ -224,12 +226,17 @@ pub async fn spans(pool: &PgPool, threads: &[&str]) -> Result<HashMap<String, Sp
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn after(pool: &PgPool, thread: &ThreadId, after: u64, limit: i64) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+pub async fn after(
+    database: &Database,
+    thread: &ThreadId,
+    after: u64,
+    limit: i64,
+) -> Result<Vec<LoggedEvent>, sqlx::Error> {
     let rows = sqlx::query("SELECT seq, frame FROM events WHERE thread_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
         .bind(thread.as_str())
         .bind(to_db(after))
         .bind(limit)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?;
     rows.iter().map(logged).collect()
 }
@@ -239,7 +246,7 @@ pub async fn after(pool: &PgPool, thread: &ThreadId, after: u64, limit: i64) -> 
 /// # Errors
 /// The database did not answer.
 pub async fn before(
-    pool: &PgPool,
+    database: &Database,
     thread: &ThreadId,
     before: Option<u64>,
     limit: i64,
@@ -249,7 +256,7 @@ pub async fn before(
             .bind(thread.as_str())
             .bind(before.map_or(i64::MAX, to_db))
             .bind(limit)
-            .fetch_all(pool)
+            .fetch_all(database)
             .await?;
     let mut events = rows.iter().map(logged).collect::<Result<Vec<_>, _>>()?;
     events.reverse();
@@ -263,7 +270,7 @@ pub async fn before(
 /// # Errors
 /// The database did not answer.
 pub async fn drop_old(
-    pool: &PgPool,
+    database: &Database,
     after_thread: &str,
     threads_max: i64,
     events_min: u64,
@@ -286,7 +293,7 @@ pub async fn drop_old(
     .bind(threads_max)
     .bind(to_db(events_min))
     .bind(hours as f64)
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }
 
@@ -294,11 +301,11 @@ pub async fn drop_old(
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn of_run(pool: &PgPool, thread: &ThreadId, run: &RunId) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+pub async fn of_run(database: &Database, thread: &ThreadId, run: &RunId) -> Result<Vec<LoggedEvent>, sqlx::Error> {
     let rows = sqlx::query("SELECT seq, frame FROM events WHERE thread_id = $1 AND run_id = $2 ORDER BY seq")
         .bind(thread.as_str())
         .bind(run.as_str())
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?;
     rows.iter().map(logged).collect()
 }

@@ -4,14 +4,16 @@ use chrono::{DateTime, Utc};
 use kingsguard_protocol::http::{MessageRole, ThreadMessage};
 use kingsguard_protocol::{ThreadId, Timestamp};
 use serde_json::value::RawValue;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
+
+use super::Database;
 
 /// The newest `limit` messages of a thread that were said up to `until`, newest last.
 ///
 /// # Errors
 /// The database did not answer.
 pub async fn newest(
-    pool: &PgPool,
+    database: &Database,
     thread: &ThreadId,
     until: Option<DateTime<Utc>>,
     limit: i64,
@@ -24,7 +26,7 @@ pub async fn newest(
     .bind(thread.as_str())
     .bind(until)
     .bind(limit)
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     rows.iter()
         .rev()

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use kingsguard_protocol::control::{RunPhase, RunState, UsagePeriod};
 use kingsguard_protocol::event::RunUsage;
 use kingsguard_protocol::{MessageId, RunId, ThreadId, Timestamp, UserId};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
 
+use super::Database;
 use super::events::from_db;
 
 /// A run that is about to be accepted.
@@ -65,7 +66,12 @@ pub enum Known {
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn known(pool: &PgPool, user: &UserId, thread: &ThreadId, message: &MessageId) -> Result<Known, sqlx::Error> {
+pub async fn known(
+    database: &Database,
+    user: &UserId,
+    thread: &ThreadId,
+    message: &MessageId,
+) -> Result<Known, sqlx::Error> {
     let row = sqlx::query(
         "SELECT runs.run_id, runs.accepted_at FROM threads
          LEFT JOIN runs ON runs.thread_id = threads.thread_id AND runs.message_id = $3
@@ -74,7 +80,7 @@ pub async fn known(pool: &PgPool, user: &UserId, thread: &ThreadId, message: &Me
     .bind(user.as_str())
     .bind(thread.as_str())
     .bind(message.as_str())
-    .fetch_optional(pool)
+    .fetch_optional(database)
     .await?;
     let Some(row) = row else { return Ok(Known::NoThread) };
     match row.try_get::<Option<String>, _>(0)? {
@@ -90,7 +96,7 @@ pub async fn known(pool: &PgPool, user: &UserId, thread: &ThreadId, message: &Me
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn accept(pool: &PgPool, run: &NewRun<'_>) -> Result<bool, sqlx::Error> {
+pub async fn accept(database: &Database, run: &NewRun<'_>) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "WITH thread AS (
              UPDATE threads SET listed = true, updated_at = greatest(updated_at, $11)
@@ -115,7 +121,7 @@ pub async fn accept(pool: &PgPool, run: &NewRun<'_>) -> Result<bool, sqlx::Error
     .bind(run.context)
     .bind(run.node_id)
     .bind(run.accepted_at)
-    .execute(pool)
+    .execute(database)
     .await?;
     Ok(done.rows_affected() == 1)
 }
@@ -124,11 +130,11 @@ pub async fn accept(pool: &PgPool, run: &NewRun<'_>) -> Result<bool, sqlx::Error
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn begin(pool: &PgPool, run: &RunId, fence: i64) -> Result<bool, sqlx::Error> {
+pub async fn begin(database: &Database, run: &RunId, fence: i64) -> Result<bool, sqlx::Error> {
     let done = sqlx::query("UPDATE runs SET phase = 'running' WHERE run_id = $1 AND fence = $2 AND ended_at IS NULL")
         .bind(run.as_str())
         .bind(fence)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(done.rows_affected() == 1)
 }
@@ -141,7 +147,7 @@ const STATE: &str = "SELECT run_id, thread_id, phase, coalesce(agent_name, 'supe
 /// # Errors
 /// The database did not answer.
 pub async fn state(
-    pool: &PgPool,
+    database: &Database,
     user: &UserId,
     run: &RunId,
 ) -> Result<Option<(RunState, Option<String>)>, sqlx::Error> {
@@ -149,7 +155,7 @@ pub async fn state(
     let row = sqlx::query(sql)
         .bind(user.as_str())
         .bind(run.as_str())
-        .fetch_optional(pool)
+        .fetch_optional(database)
         .await?;
     row.map(|row| Ok((read_state(&row)?, row.try_get(9)?))).transpose()
 }
@@ -158,13 +164,13 @@ pub async fn state(
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn open(pool: &PgPool, user: &UserId) -> Result<Vec<RunState>, sqlx::Error> {
+pub async fn open(database: &Database, user: &UserId) -> Result<Vec<RunState>, sqlx::Error> {
     let sql = sqlx::AssertSqlSafe(format!(
         "{STATE} WHERE user_id = $1 AND ended_at IS NULL ORDER BY accepted_at"
     ));
     sqlx::query(sql)
         .bind(user.as_str())
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?
         .iter()
         .map(read_state)
@@ -200,7 +206,7 @@ fn read_state(row: &PgRow) -> Result<RunState, sqlx::Error> {
 /// # Errors
 /// The database did not answer.
 pub async fn request_stop(
-    pool: &PgPool,
+    database: &Database,
     user: &UserId,
     run: &RunId,
     stop: &StopRequest,
@@ -216,7 +222,7 @@ pub async fn request_stop(
     .bind(run.as_str())
     .bind(&stop.reason)
     .bind(stop.cause.as_str())
-    .fetch_optional(pool)
+    .fetch_optional(database)
     .await
 }
 
@@ -247,11 +253,11 @@ fn read_owned(row: &PgRow) -> Result<OwnedRun, sqlx::Error> {
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn stop_requests(pool: &PgPool, node: &str) -> Result<Vec<(RunId, StopRequest)>, sqlx::Error> {
+pub async fn stop_requests(database: &Database, node: &str) -> Result<Vec<(RunId, StopRequest)>, sqlx::Error> {
     let sql = sqlx::AssertSqlSafe(format!(
         "SELECT {OWNED} FROM runs WHERE node_id = $1 AND ended_at IS NULL AND stop_cause IS NOT NULL"
     ));
-    let rows = sqlx::query(sql).bind(node).fetch_all(pool).await?;
+    let rows = sqlx::query(sql).bind(node).fetch_all(database).await?;
     let owned = rows.iter().map(read_owned).collect::<Result<Vec<_>, _>>()?;
     Ok(owned
         .into_iter()
@@ -263,11 +269,11 @@ pub async fn stop_requests(pool: &PgPool, node: &str) -> Result<Vec<(RunId, Stop
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn stop_of(pool: &PgPool, run: &RunId) -> Result<Option<StopRequest>, sqlx::Error> {
+pub async fn stop_of(database: &Database, run: &RunId) -> Result<Option<StopRequest>, sqlx::Error> {
     let wish: Option<(Option<String>, Option<String>)> =
         sqlx::query_as("SELECT stop_reason, stop_cause FROM runs WHERE run_id = $1")
             .bind(run.as_str())
-            .fetch_optional(pool)
+            .fetch_optional(database)
             .await?;
     Ok(wish.and_then(|(reason, cause)| {
         let (reason, cause) = reason.zip(cause)?;
@@ -280,7 +286,7 @@ pub async fn stop_of(pool: &PgPool, run: &RunId) -> Result<Option<StopRequest>, 
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn renew_lease(pool: &PgPool, node: &str, lease: Duration) -> Result<u64, sqlx::Error> {
+pub async fn renew_lease(database: &Database, node: &str, lease: Duration) -> Result<u64, sqlx::Error> {
     let others: i64 = sqlx::query_scalar(
         "WITH renewed AS (
              INSERT INTO nodes (node_id, lease_expires_at) VALUES ($1, now() + $2 * interval '1 millisecond')
@@ -290,7 +296,7 @@ pub async fn renew_lease(pool: &PgPool, node: &str, lease: Duration) -> Result<u
     )
     .bind(node)
     .bind(lease.as_secs_f64() * 1000.0)
-    .fetch_one(pool)
+    .fetch_one(database)
     .await?;
     Ok(from_db(others))
 }
@@ -299,10 +305,10 @@ pub async fn renew_lease(pool: &PgPool, node: &str, lease: Duration) -> Result<u
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn release_lease(pool: &PgPool, node: &str) -> Result<(), sqlx::Error> {
+pub async fn release_lease(database: &Database, node: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM nodes WHERE node_id = $1")
         .bind(node)
-        .execute(pool)
+        .execute(database)
         .await
         .map(drop)
 }
@@ -311,7 +317,7 @@ pub async fn release_lease(pool: &PgPool, node: &str) -> Result<(), sqlx::Error>
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn take_over(pool: &PgPool, node: &str, limit: i64) -> Result<Vec<OwnedRun>, sqlx::Error> {
+pub async fn take_over(database: &Database, node: &str, limit: i64) -> Result<Vec<OwnedRun>, sqlx::Error> {
     let sql = sqlx::AssertSqlSafe(format!(
         "UPDATE runs SET node_id = $1, fence = fence + 1 WHERE run_id IN (
              SELECT run_id FROM runs WHERE ended_at IS NULL AND node_id <> $1 AND NOT EXISTS (
@@ -322,7 +328,7 @@ pub async fn take_over(pool: &PgPool, node: &str, limit: i64) -> Result<Vec<Owne
     sqlx::query(sql)
         .bind(node)
         .bind(limit)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?
         .iter()
         .map(read_owned)
@@ -334,7 +340,7 @@ pub async fn take_over(pool: &PgPool, node: &str, limit: i64) -> Result<Vec<Owne
 /// # Errors
 /// The database did not answer.
 pub async fn forgotten(
-    pool: &PgPool,
+    database: &Database,
     node: &str,
     known: &[RunId],
     accepted_before: DateTime<Utc>,
@@ -348,7 +354,7 @@ pub async fn forgotten(
         .bind(node)
         .bind(accepted_before)
         .bind(known)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?;
     rows.iter().map(read_owned).collect()
 }
@@ -357,7 +363,7 @@ pub async fn forgotten(
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn usage(pool: &PgPool, user: &UserId, period: UsagePeriod) -> Result<(u64, RunUsage), sqlx::Error> {
+pub async fn usage(database: &Database, user: &UserId, period: UsagePeriod) -> Result<(u64, RunUsage), sqlx::Error> {
     let days = match period {
         UsagePeriod::Day => 1.0,
         UsagePeriod::Week => 7.0,
@@ -371,7 +377,7 @@ pub async fn usage(pool: &PgPool, user: &UserId, period: UsagePeriod) -> Result<
     )
     .bind(user.as_str())
     .bind(days)
-    .fetch_one(pool)
+    .fetch_one(database)
     .await?;
     let usage = RunUsage {
         input_tokens: from_db(row.try_get(1)?),

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use kingsguard_protocol::http::ThreadSummary;
 use kingsguard_protocol::{Epoch, ThreadId, Timestamp, UserId};
 use serde_json::value::RawValue;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 
+use super::Database;
 use super::events::from_db;
 use crate::sabotage::{self, Fault};
 
@@ -17,7 +18,7 @@ use crate::sabotage::{self, Fault};
 /// # Errors
 /// The database did not answer.
 pub async fn ensure(
-    pool: &PgPool,
+    database: &Database,
     user: &UserId,
     thread: &ThreadId,
     title: Option<&str>,
@@ -39,7 +40,7 @@ pub async fn ensure(
     .bind(metadata)
     .bind(matches!(listed, Listed::Now))
     .bind(Utc::now())
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }
 
@@ -56,11 +57,11 @@ pub enum Listed {
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn count(pool: &PgPool, user: &UserId) -> Result<u64, sqlx::Error> {
+pub async fn count(database: &Database, user: &UserId) -> Result<u64, sqlx::Error> {
     let count: i64 =
         sqlx::query_scalar("SELECT count(*) FROM threads WHERE user_id = $1 AND listed AND deleted_at IS NULL")
             .bind(user.as_str())
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?;
     Ok(from_db(count))
 }
@@ -69,7 +70,11 @@ pub async fn count(pool: &PgPool, user: &UserId) -> Result<u64, sqlx::Error> {
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn epochs(pool: &PgPool, user: &UserId, threads: &[&str]) -> Result<HashMap<String, Epoch>, sqlx::Error> {
+pub async fn epochs(
+    database: &Database,
+    user: &UserId,
+    threads: &[&str],
+) -> Result<HashMap<String, Epoch>, sqlx::Error> {
     let sql = if sabotage::planted(Fault::FanOutByThreadOnly) {
         "SELECT thread_id, epoch FROM threads
          WHERE thread_id = ANY ($2::text[]) AND $1 <> '' AND deleted_at IS NULL"
@@ -80,7 +85,7 @@ pub async fn epochs(pool: &PgPool, user: &UserId, threads: &[&str]) -> Result<Ha
     let rows = sqlx::query(sql)
         .bind(user.as_str())
         .bind(threads)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, Epoch::from(row.try_get::<String, _>(1)?))))
@@ -91,12 +96,12 @@ pub async fn epochs(pool: &PgPool, user: &UserId, threads: &[&str]) -> Result<Ha
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn epoch(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<Option<Epoch>, sqlx::Error> {
+pub async fn epoch(database: &Database, user: &UserId, thread: &ThreadId) -> Result<Option<Epoch>, sqlx::Error> {
     let epoch: Option<String> =
         sqlx::query_scalar("SELECT epoch FROM threads WHERE thread_id = $1 AND user_id = $2 AND deleted_at IS NULL")
             .bind(thread.as_str())
             .bind(user.as_str())
-            .fetch_optional(pool)
+            .fetch_optional(database)
             .await?;
     Ok(epoch.map(Epoch::from))
 }
@@ -105,7 +110,7 @@ pub async fn epoch(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<Op
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn get(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<Option<ThreadSummary>, sqlx::Error> {
+pub async fn get(database: &Database, user: &UserId, thread: &ThreadId) -> Result<Option<ThreadSummary>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT thread_id, title, metadata, created_at, updated_at,
                 coalesce((SELECT max(seq) FROM events WHERE events.thread_id = threads.thread_id), 0)
@@ -113,7 +118,7 @@ pub async fn get(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<Opti
     )
     .bind(thread.as_str())
     .bind(user.as_str())
-    .fetch_optional(pool)
+    .fetch_optional(database)
     .await?;
     row.as_ref().map(summary).transpose()
 }
@@ -130,7 +135,7 @@ pub struct PageStart {
 /// # Errors
 /// The database did not answer.
 pub async fn list(
-    pool: &PgPool,
+    database: &Database,
     user: &UserId,
     limit: i64,
     start: Option<&PageStart>,
@@ -147,7 +152,7 @@ pub async fn list(
     .bind(start.map(|s| s.updated_at))
     .bind(start.map(|s| s.thread_id.as_str()))
     .bind(limit)
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     rows.iter().map(summary).collect()
 }
@@ -168,7 +173,7 @@ fn summary(row: &sqlx::postgres::PgRow) -> Result<ThreadSummary, sqlx::Error> {
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn rename(pool: &PgPool, user: &UserId, thread: &ThreadId, title: &str) -> Result<bool, sqlx::Error> {
+pub async fn rename(database: &Database, user: &UserId, thread: &ThreadId, title: &str) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE threads SET title = $3, updated_at = greatest(updated_at, $4)
          WHERE thread_id = $1 AND user_id = $2 AND deleted_at IS NULL",
@@ -177,7 +182,7 @@ pub async fn rename(pool: &PgPool, user: &UserId, thread: &ThreadId, title: &str
     .bind(user.as_str())
     .bind(title)
     .bind(Utc::now())
-    .execute(pool)
+    .execute(database)
     .await?;
     Ok(done.rows_affected() == 1)
 }
@@ -188,7 +193,7 @@ pub async fn rename(pool: &PgPool, user: &UserId, thread: &ThreadId, title: &str
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn delete(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<bool, sqlx::Error> {
+pub async fn delete(database: &Database, user: &UserId, thread: &ThreadId) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE threads SET deleted_at = $3, title = NULL, metadata = '{}', context = '{}'
          WHERE thread_id = $1 AND user_id = $2 AND deleted_at IS NULL",
@@ -196,12 +201,12 @@ pub async fn delete(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<b
     .bind(thread.as_str())
     .bind(user.as_str())
     .bind(Utc::now())
-    .execute(pool)
+    .execute(database)
     .await?;
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    purge(pool, thread).await?;
+    purge(database, thread).await?;
     Ok(true)
 }
 
@@ -209,7 +214,7 @@ pub async fn delete(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<b
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn purge(pool: &PgPool, thread: &ThreadId) -> Result<(), sqlx::Error> {
+pub async fn purge(database: &Database, thread: &ThreadId) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH gone AS (
              SELECT thread_id FROM threads t WHERE thread_id = $1 AND deleted_at IS NOT NULL
@@ -223,7 +228,7 @@ pub async fn purge(pool: &PgPool, thread: &ThreadId) -> Result<(), sqlx::Error> 
          DELETE FROM events USING gone WHERE events.thread_id = gone.thread_id",
     )
     .bind(thread.as_str())
-    .execute(pool)
+    .execute(database)
     .await
     .map(drop)
 }
@@ -232,11 +237,11 @@ pub async fn purge(pool: &PgPool, thread: &ThreadId) -> Result<(), sqlx::Error> 
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn context(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<Option<String>, sqlx::Error> {
+pub async fn context(database: &Database, user: &UserId, thread: &ThreadId) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("SELECT context FROM threads WHERE thread_id = $1 AND user_id = $2 AND deleted_at IS NULL")
         .bind(thread.as_str())
         .bind(user.as_str())
-        .fetch_optional(pool)
+        .fetch_optional(database)
         .await
 }
 
@@ -244,12 +249,17 @@ pub async fn context(pool: &PgPool, user: &UserId, thread: &ThreadId) -> Result<
 ///
 /// # Errors
 /// The database did not answer.
-pub async fn set_context(pool: &PgPool, user: &UserId, thread: &ThreadId, context: &str) -> Result<(), sqlx::Error> {
+pub async fn set_context(
+    database: &Database,
+    user: &UserId,
+    thread: &ThreadId,
+    context: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE threads SET context = $3 WHERE thread_id = $1 AND user_id = $2 AND deleted_at IS NULL")
         .bind(thread.as_str())
         .bind(user.as_str())
         .bind(context)
-        .execute(pool)
+        .execute(database)
         .await
         .map(drop)
 }

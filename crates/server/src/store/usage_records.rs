@@ -10,7 +10,7 @@ use kingsguard_protocol::{ThreadId, UserId};
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
 
-use super::{Store, threads};
+use super::{Database, Store, threads};
 use crate::agents::{MemoryError, ThreadContexts};
 use crate::tools::{Dataset, Object, SourceError, UsageRow, UsageSource, UsageTotals};
 
@@ -20,6 +20,7 @@ const DAY_MS: i64 = 86_400_000;
 /// A set of records on its way into the store: all of it or nothing.
 #[derive(Debug)]
 pub struct UsageImport {
+    database: Database,
     transaction: Transaction<'static, Postgres>,
     user_id: UserId,
     totals: UsageTotals,
@@ -46,7 +47,7 @@ impl UsageImport {
     /// # Errors
     /// Postgres does not take them.
     pub async fn add(&mut self, rows: &[UsageRow]) -> Result<(), sqlx::Error> {
-        sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO usage_records (user_id, at, model, feature, input_tokens, output_tokens, latency_ms,
                                         cost_microusd, prompt_hash, success)
              SELECT $1, at, model, feature, input_tokens, output_tokens, latency_ms, cost_microusd, prompt_hash, success
@@ -73,8 +74,8 @@ impl UsageImport {
                 .collect::<Vec<_>>(),
         )
         .bind(rows.iter().map(|row| row.success).collect::<Vec<_>>())
-        .execute(&mut *self.transaction)
-        .await?;
+        .execute(&mut *self.transaction);
+        self.database.within(insert).await?;
         let added = UsageTotals::of(rows);
         self.totals.records += added.records;
         self.totals.cost_microusd += added.cost_microusd;
@@ -95,7 +96,7 @@ impl UsageImport {
     /// # Errors
     /// Postgres does not take it; then nothing was stored.
     pub async fn commit(mut self, records_max: u64) -> Result<bool, sqlx::Error> {
-        let row = sqlx::query(
+        let totals = sqlx::query(
             "INSERT INTO usage_totals AS kept (user_id, records, cost_microusd, with_feature, with_latency,
                                                with_prompt_hash, first_at, last_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -117,14 +118,18 @@ impl UsageImport {
         .bind(bigint(self.totals.with_prompt_hash))
         .bind(self.first_at.unwrap_or_default())
         .bind(self.last_at.unwrap_or_default())
-        .fetch_one(&mut *self.transaction)
-        .await?;
-        if count(&row, "records")? > records_max {
-            self.transaction.rollback().await?;
-            return Ok(false);
-        }
-        self.transaction.commit().await?;
-        Ok(true)
+        .fetch_one(&mut *self.transaction);
+        let row = self.database.within(totals).await?;
+        let is_kept = count(&row, "records")? <= records_max;
+        let end = async {
+            if is_kept {
+                self.transaction.commit().await
+            } else {
+                self.transaction.rollback().await
+            }
+        };
+        self.database.within(end).await?;
+        Ok(is_kept)
     }
 }
 
@@ -135,7 +140,8 @@ impl Store {
     /// Postgres does not answer.
     pub async fn begin_usage_import(&self, user: &UserId) -> Result<UsageImport, sqlx::Error> {
         Ok(UsageImport {
-            transaction: self.pool().begin().await?,
+            database: self.database().clone(),
+            transaction: self.database().begin().await?,
             user_id: user.clone(),
             totals: UsageTotals::default(),
             first_at: None,
@@ -149,7 +155,7 @@ impl Store {
              FROM usage_records WHERE user_id = $1 ORDER BY at, record_id",
         )
         .bind(user.as_str())
-        .fetch(self.pool());
+        .fetch(self.database());
         // Few names, many records: each name is held once.
         let mut names: HashSet<Arc<str>> = HashSet::new();
         let mut name = |text: &str| -> Arc<str> {
@@ -185,7 +191,7 @@ impl Store {
              FROM usage_totals WHERE user_id = $1",
         )
         .bind(user.as_str())
-        .fetch_optional(self.pool())
+        .fetch_optional(self.database())
         .await?;
         let Some(row) = found else {
             return Ok(UsageTotals::default());
@@ -226,7 +232,7 @@ impl UsageSource for Store {
 impl ThreadContexts for Store {
     fn load<'a>(&'a self, user: &'a UserId, thread: &'a ThreadId) -> BoxFuture<'a, Result<Object, MemoryError>> {
         Box::pin(async {
-            let found = threads::context(self.pool(), user, thread).await;
+            let found = threads::context(self.database(), user, thread).await;
             let text = found.map_err(|error| MemoryError(error.into()))?.unwrap_or_default();
             // Written by `save` alone; whatever else stands there is no context.
             Ok(serde_json::from_str(&text).unwrap_or_default())
@@ -241,7 +247,7 @@ impl ThreadContexts for Store {
     ) -> BoxFuture<'a, Result<(), MemoryError>> {
         Box::pin(async move {
             let text = serde_json::Value::Object(context).to_string();
-            threads::set_context(self.pool(), user, thread, &text)
+            threads::set_context(self.database(), user, thread, &text)
                 .await
                 .map_err(|error| MemoryError(error.into()))
         })

@@ -41,7 +41,7 @@ impl Store {
         .bind(&user.email)
         .bind(&user.name)
         .bind(password_hash)
-        .fetch_optional(self.pool())
+        .fetch_optional(self.database())
         .await?;
         Ok(made.as_ref().map(self::user).transpose()?)
     }
@@ -53,7 +53,7 @@ impl Store {
     pub async fn user(&self, user_id: &UserId) -> Result<Option<User>, ApiError> {
         let row = sqlx::query("SELECT user_id, email, name FROM users WHERE user_id = $1")
             .bind(user_id.as_str())
-            .fetch_optional(self.pool())
+            .fetch_optional(self.database())
             .await?;
         Ok(row.as_ref().map(self::user).transpose()?)
     }
@@ -65,7 +65,7 @@ impl Store {
     pub async fn user_by_email(&self, email: &str) -> Result<Option<User>, ApiError> {
         let row = sqlx::query("SELECT user_id, email, name FROM users WHERE lower(email) = lower($1)")
             .bind(email)
-            .fetch_optional(self.pool())
+            .fetch_optional(self.database())
             .await?;
         Ok(row.as_ref().map(self::user).transpose()?)
     }
