@@ -342,15 +342,22 @@ impl Ending {
                 error: None,
                 open_tools: ToolStatus::Error,
             },
-            End::Failed(failure) => Self {
-                status: RunStatus::Failed,
-                result: Value::String(failure.final_response.clone()),
-                final_response: failure.final_response,
-                summary: failure.summary,
-                usage: failure.usage,
-                error: Some(failure.failure),
-                open_tools: ToolStatus::Error,
-            },
+            End::Failed(failure) => {
+                // Agents know the deadline too, and may see it a moment before the run does (TIM-4).
+                let (status, open_tools) = match failure.failure.error_code {
+                    ErrorCode::AgentTimeout => (RunStatus::TimedOut, ToolStatus::Timeout),
+                    _ => (RunStatus::Failed, ToolStatus::Error),
+                };
+                Self {
+                    status,
+                    result: Value::String(failure.final_response.clone()),
+                    final_response: failure.final_response,
+                    summary: failure.summary,
+                    usage: failure.usage,
+                    error: Some(failure.failure),
+                    open_tools,
+                }
+            }
             End::Stopped(stop) => not_done(
                 RunStatus::Cancelled,
                 ErrorCode::AgentFailed,
@@ -433,4 +440,39 @@ fn excerpt(input: &str) -> String {
         excerpt.push('…');
     }
     excerpt
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn failed_with(error_code: ErrorCode) -> Ending {
+        let text = "there is no answer".to_owned();
+        let failure = AgentFailure {
+            failure: Failure {
+                error_code,
+                message: text.clone(),
+            },
+            final_response: text.clone(),
+            summary: text,
+            usage: RunUsage::default(),
+        };
+        Ending::new(End::Failed(failure), Duration::from_secs(30))
+    }
+
+    #[test]
+    fn agents_that_see_the_deadline_before_the_run_does_let_it_time_out() {
+        let ending = failed_with(ErrorCode::AgentTimeout);
+        assert_eq!(
+            (ending.status, ending.open_tools),
+            (RunStatus::TimedOut, ToolStatus::Timeout)
+        );
+        let ending = failed_with(ErrorCode::AgentFailed);
+        assert_eq!(
+            (ending.status, ending.open_tools),
+            (RunStatus::Failed, ToolStatus::Error)
+        );
+    }
 }
