@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
 use kingsguard_testkit::TestContext;
 use kingsguard_testkit::case::Case;
-use kingsguard_testkit::chaos::{Anomaly, Arena, CLAUSES, Nemesis, check};
+use kingsguard_testkit::chaos::{Anomaly, Arena, CLAUSES, Nemesis, ServiceLinks, check};
 use kingsguard_testkit::context::Builder;
 use kingsguard_testkit::provider::clock::ProcessClock;
 use rand::rngs::StdRng;
@@ -89,7 +89,7 @@ pub async fn strike(ctx: &TestContext, choice: &Choice) -> Result<(Vec<(Nemesis,
     eprintln!("schedule: {}", names.join(", "));
     ctx.capture().update_facts(|facts| facts.beyond_normal_load = true);
 
-    let clocks = start_nodes(ctx, choice.nodes, &schedule).await?;
+    let (services, clocks) = start_nodes(ctx, choice.nodes, &schedule).await?;
     let mut fronts = Vec::new();
     let mut urls = Vec::new();
     for node in 0..choice.nodes {
@@ -98,7 +98,7 @@ pub async fn strike(ctx: &TestContext, choice: &Choice) -> Result<(Vec<(Nemesis,
         urls.push(url);
     }
     let crowd = workload::Crowd::gather(ctx, &urls, &mut dice).await;
-    let arena = Arena::new(ctx, fronts, crowd.users(), LEASE).with_clocks(clocks);
+    let arena = Arena::new(ctx, fronts, services, crowd.users(), LEASE).with_clocks(clocks);
 
     let over = CancellationToken::new();
     let strikes = async {
@@ -120,21 +120,32 @@ pub async fn strike(ctx: &TestContext, choice: &Choice) -> Result<(Vec<(Nemesis,
     Ok((happened, check(&history)))
 }
 
-/// Starts all nodes, with clocks of their own where one is to jump.
-async fn start_nodes(ctx: &TestContext, nodes: usize, schedule: &[(Nemesis, Duration)]) -> Result<Vec<ProcessClock>> {
+/// Starts all nodes, each before links of its own to its services, with clocks of their own where one is to jump.
+async fn start_nodes(
+    ctx: &TestContext,
+    nodes: usize,
+    schedule: &[(Nemesis, Duration)],
+) -> Result<(Vec<ServiceLinks>, Vec<ProcessClock>)> {
     let jumps = schedule.iter().any(|(nemesis, _)| *nemesis == Nemesis::ClockJump);
     let folder = ctx.backend().await.folder().to_owned();
+    let mut links = Vec::new();
     let mut clocks = Vec::new();
     for node in 0..nodes {
+        let (postgres, database_url) = ctx.fault_proxy_before_postgres().await;
+        let (redis, redis_url) = ctx.fault_proxy_before_redis().await;
+        let mut settings = vec![
+            ("KINGSGUARD_DATABASE_URL", database_url),
+            ("KINGSGUARD_REDIS_URL", redis_url),
+        ];
         if jumps {
             let clock = ProcessClock::right(&folder.join(format!("clock-{node}.txt")))?;
-            ctx.add_node_with(clock.settings()).await;
+            settings.extend(clock.settings());
             clocks.push(clock);
-        } else {
-            ctx.add_node().await;
         }
+        ctx.add_node_with(settings).await;
+        links.push(ServiceLinks { postgres, redis });
     }
-    Ok(clocks)
+    Ok((links, clocks))
 }
 
 /// One to three nemeses and when each begins.

@@ -22,6 +22,8 @@ pub const NEMESES: &[&str] = &[
     "kill-redis",
     "flush-redis",
     "kill-postgres",
+    "cut-postgres",
+    "cut-redis",
     "rolling-restart",
     "clock-jump",
     "slow-reader",

@@ -14,4 +14,4 @@ pub mod nemesis;
 
 pub use checks::{Anomaly, AnomalyKind, CLAUSES, check};
 pub use history::{ClientLog, History, LogLine, Seen, ThreadTruth, What};
-pub use nemesis::{Arena, Nemesis};
+pub use nemesis::{Arena, Nemesis, ServiceLinks};

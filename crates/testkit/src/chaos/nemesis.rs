@@ -1,4 +1,4 @@
-//! Twelve things that happen to services in the world. Each shows that it happened: a nemesis that struck nothing proves
+//! Fourteen things that happen to services in the world. Each shows that it happened: a nemesis that struck nothing proves
 //! nothing, so it fails its run.
 
 use std::fmt;
@@ -48,6 +48,10 @@ pub enum Nemesis {
     FlushRedis,
     /// Postgres is killed and comes back.
     KillPostgres,
+    /// The way from a node to Postgres fails: what was asked may be done and its answer lost.
+    CutPostgres,
+    /// The way from a node to Redis fails.
+    CutRedis,
     /// One node after the other stops in order and starts again.
     RollingRestart,
     /// The wall clock of a node jumps, and later back.
@@ -69,6 +73,8 @@ impl Nemesis {
         Self::KillRedis,
         Self::FlushRedis,
         Self::KillPostgres,
+        Self::CutPostgres,
+        Self::CutRedis,
         Self::RollingRestart,
         Self::ClockJump,
         Self::SlowReader,
@@ -87,6 +93,8 @@ impl Nemesis {
             Self::KillRedis => "kill-redis",
             Self::FlushRedis => "flush-redis",
             Self::KillPostgres => "kill-postgres",
+            Self::CutPostgres => "cut-postgres",
+            Self::CutRedis => "cut-redis",
             Self::RollingRestart => "rolling-restart",
             Self::ClockJump => "clock-jump",
             Self::SlowReader => "slow-reader",
@@ -115,17 +123,17 @@ impl Nemesis {
         let happened = match self {
             Self::Partition => {
                 let span = pick(dice, 200..1_500);
-                arena.befall(dice, &Fault::partition(), span).await
+                befall(arena.front(dice), &Fault::partition(), span).await
             }
             Self::Flapping => arena.flap(dice).await,
             Self::HalfOpen => {
                 let span = pick(dice, 800..2_500);
-                arena.befall(dice, &Fault::half_open(), span).await
+                befall(arena.front(dice), &Fault::half_open(), span).await
             }
             Self::SlowReader => {
                 let span = pick(dice, 500..2_000);
                 let slow = Fault::bandwidth(dice.random_range(2_000..20_000)).with_direction(Direction::ToClient);
-                arena.befall(dice, &slow, span).await
+                befall(arena.front(dice), &slow, span).await
             }
             Self::KillNode => arena.kill_node(dice).await,
             Self::PauseNode => arena.pause_node(dice).await,
@@ -134,6 +142,8 @@ impl Nemesis {
             Self::KillRedis => arena.kill_redis(dice).await,
             Self::FlushRedis => arena.flush_redis(dice).await,
             Self::KillPostgres => arena.kill_postgres(dice).await,
+            Self::CutPostgres => fail_for_a_while(&arena.services_of_one(dice).postgres, dice).await,
+            Self::CutRedis => fail_for_a_while(&arena.services_of_one(dice).redis, dice).await,
             Self::ConnectionStorm => arena.storm(dice).await,
         };
         let happened = happened.with_context(|| format!("striking with {self}"))?;
@@ -160,13 +170,49 @@ fn pick(dice: &mut StdRng, milliseconds: Range<u64>) -> Duration {
     Duration::from_millis(dice.random_range(milliseconds))
 }
 
-/// Where nemeses strike: nodes, services of the test's own, and the links between clients and nodes. Several strike at the
-/// same time, but each thing is in the hands of one alone.
+/// The ways from one node to its services.
+#[derive(Debug)]
+pub struct ServiceLinks {
+    /// Before Postgres.
+    pub postgres: FaultProxy,
+    /// Before Redis.
+    pub redis: FaultProxy,
+}
+
+/// Lets a fault act on a link for a while, and until it befell somebody; says how often it did.
+async fn befall(link: &FaultProxy, fault: &Fault, span: Duration) -> Result<u64> {
+    let guard = link.inject(fault.clone());
+    let until = Instant::now() + span;
+    let befallen = timeout(BEFALL_DEADLINE, guard.until_happened(1)).await;
+    ensure!(befallen.is_ok(), "{fault} befell nobody");
+    tokio::time::sleep_until(until).await;
+    Ok(guard.lift())
+}
+
+/// One of the ways in which a link between a node and a service fails.
+async fn fail_for_a_while(link: &FaultProxy, dice: &mut StdRng) -> Result<u64> {
+    let (fault, span) = match dice.random_range(0..4) {
+        0 => (Fault::partition(), 200..1_500),
+        1 => (Fault::half_open(), 800..2_500),
+        // What was asked is done, and nobody hears of it.
+        2 => (Fault::half_open().with_direction(Direction::ToClient), 800..2_500),
+        _ => {
+            let probability = dice.random_range(0.05..0.5);
+            (Fault::cut(probability).with_direction(Direction::ToClient), 500..2_000)
+        }
+    };
+    befall(link, &fault, pick(dice, span)).await
+}
+
+/// Where nemeses strike: nodes, services of the test's own, and the links between clients, nodes and services. Several strike at
+/// the same time, but each thing is in the hands of one alone.
 #[derive(Debug)]
 pub struct Arena<'c> {
     ctx: &'c TestContext,
     /// One before each node; all clients go through them.
     fronts: Vec<FaultProxy>,
+    /// Of each node.
+    services: Vec<ServiceLinks>,
     users: Vec<SimulatedUser>,
     /// Of each node that was started with one.
     clocks: Vec<ProcessClock>,
@@ -177,13 +223,20 @@ pub struct Arena<'c> {
 }
 
 impl<'c> Arena<'c> {
-    /// All nodes of a test with services of its own, each behind one of `fronts`; `users` connect in storms; `lease` is how
-    /// long a node may stand still before another takes its runs over.
+    /// All nodes of a test with services of its own, each behind one of `fronts` and before its own `services`; `users` connect
+    /// in storms; `lease` is how long a node may stand still before another takes its runs over.
     #[must_use]
-    pub fn new(ctx: &'c TestContext, fronts: Vec<FaultProxy>, users: Vec<SimulatedUser>, lease: Duration) -> Self {
+    pub fn new(
+        ctx: &'c TestContext,
+        fronts: Vec<FaultProxy>,
+        services: Vec<ServiceLinks>,
+        users: Vec<SimulatedUser>,
+        lease: Duration,
+    ) -> Self {
         Self {
             ctx,
             fronts,
+            services,
             users,
             clocks: Vec::new(),
             lease,
@@ -204,18 +257,12 @@ impl<'c> Arena<'c> {
         &self.fronts[dice.random_range(0..self.fronts.len())]
     }
 
-    fn node(&self, dice: &mut StdRng) -> usize {
-        dice.random_range(0..self.fronts.len())
+    fn services_of_one(&self, dice: &mut StdRng) -> &ServiceLinks {
+        &self.services[self.node(dice)]
     }
 
-    /// Lets a fault act on the way to one node for a while, and until it befell somebody.
-    async fn befall(&self, dice: &mut StdRng, fault: &Fault, span: Duration) -> Result<u64> {
-        let guard = self.front(dice).inject(fault.clone());
-        let until = Instant::now() + span;
-        let befallen = timeout(BEFALL_DEADLINE, guard.until_happened(1)).await;
-        ensure!(befallen.is_ok(), "{fault} befell nobody");
-        tokio::time::sleep_until(until).await;
-        Ok(guard.lift())
+    fn node(&self, dice: &mut StdRng) -> usize {
+        dice.random_range(0..self.fronts.len())
     }
 
     async fn flap(&self, dice: &mut StdRng) -> Result<u64> {
@@ -227,7 +274,7 @@ impl<'c> Arena<'c> {
                 Fault::reset()
             };
             let span = pick(dice, 30..200);
-            happened += self.befall(dice, &fault, span).await?;
+            happened += befall(self.front(dice), &fault, span).await?;
             sleep(pick(dice, 30..300)).await;
         }
         Ok(happened)
