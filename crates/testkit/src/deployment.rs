@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
+use crate::process::ProcessId;
 use crate::provider::containers::BackendContainer;
 use crate::provider::ports::free_port;
 use crate::provider::processes::{Launch, Running};
 use crate::provider::{sabotaged_server_binary, server_binary};
 use crate::sabotage::{Sabotage, Saboteur};
-use crate::stack::{BackendKind, ProcessId, Stack, delete_keys, with_database};
+use crate::stack::{BackendKind, Stack, delete_keys, with_database};
 
 /// The setting by which a node is started from the binary that plants faults.
 pub(crate) const SABOTAGE: &str = "KINGSGUARD_SABOTAGE";

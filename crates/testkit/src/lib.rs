@@ -53,6 +53,7 @@ pub mod http;
 pub mod link;
 pub mod model;
 pub mod monitor;
+pub mod process;
 pub mod provider;
 pub mod raw;
 pub mod recording;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::stack::{BackendKind, ProcessId};
+use crate::process::ProcessId;
+use crate::stack::BackendKind;
 
 /// Which provider was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use crate::process::ProcessId;
+
 /// What Postgres and Redis may take for what a test begins and ends with. Reached only where something is wrong.
 const SERVICE_ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -48,71 +50,6 @@ pub enum BackendKind {
         /// A newer binary than the image holds, which is put in its place.
         binary: Option<PathBuf>,
     },
-}
-
-/// A process that cannot be mistaken for a later one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessId {
-    /// Its number.
-    pub pid: u32,
-    /// When it was started, in clock ticks since the machine was (`/proc/PID/stat`, field 22).
-    pub started: u64,
-}
-
-impl ProcessId {
-    /// The process that has this number now, if there is one.
-    #[must_use]
-    pub fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything, so fields count from its end.
-        let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-        // A zombie has ended; only its parent has not looked yet.
-        if fields.first() == Some(&"Z") {
-            return None;
-        }
-        Some(Self {
-            pid,
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-
-    /// This process.
-    ///
-    /// # Panics
-    /// The system has no `/proc`.
-    #[must_use]
-    pub fn current() -> Self {
-        Self::of(std::process::id()).expect("a running process stands in /proc")
-    }
-
-    /// The number of its parent, while it runs.
-    #[must_use]
-    pub fn parent(self) -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        let parent = stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?;
-        parent.parse().ok().filter(|_| self.is_alive())
-    }
-
-    /// Whether it still runs.
-    #[must_use]
-    pub fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
-    }
-
-    /// Whether a signal lets it stand still.
-    #[must_use]
-    pub fn is_stopped(self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
-        self.is_alive() && state == Some("T")
-    }
-
-    /// Sends a signal, if it still runs.
-    pub fn signal(self, signal: nix::sys::signal::Signal) {
-        if let (true, Ok(pid)) = (self.is_alive(), i32::try_from(self.pid)) {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).ok();
-        }
-    }
 }
 
 impl Stack {
@@ -273,19 +210,6 @@ mod tests {
         assert_eq!(
             with_database("postgres://h/a?sslmode=disable", "x"),
             "postgres://h/x?sslmode=disable"
-        );
-    }
-
-    #[test]
-    fn a_process_is_known_by_number_and_start() {
-        let own = ProcessId::current();
-        assert!(own.is_alive());
-        assert!(
-            !ProcessId {
-                started: own.started + 1,
-                ..own
-            }
-            .is_alive()
         );
     }
 }

@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::process::ProcessId;
 use crate::provider::ports::free_port;
 use crate::provider::processes::{Launch, Running, tail};
 use crate::provider::{ProviderChoice, Services, containers, memory, orphans, server_binary};
-use crate::stack::{ProcessId, Stack, with_database};
+use crate::stack::{Stack, with_database};
 
 /// How long a stack may take to stand. Pulling images counts.
 const UP_DEADLINE: Duration = Duration::from_secs(600);

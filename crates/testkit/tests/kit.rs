@@ -81,8 +81,9 @@ mod wire {
 
 mod own {
     use kingsguard_testkit::prelude::*;
+    use kingsguard_testkit::process::ProcessId;
     use kingsguard_testkit::provider::processes::find_program;
-    use kingsguard_testkit::stack::{ProcessId, Stack};
+    use kingsguard_testkit::stack::Stack;
     use kingsguard_testkit::steady::Loss;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

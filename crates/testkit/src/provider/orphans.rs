@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::stack::ProcessId;
+use crate::process::ProcessId;
 
 /// The variable that names who started a process.
 const STARTED_BY: &str = "TESTKIT_STARTED_BY";
@@ -16,15 +16,13 @@ pub fn mark() -> (&'static str, String) {
     (STARTED_BY, format!("{pid}/{started}"))
 }
 
-/// Kills what bears the mark of a process that is gone and was handed to the system's first process; says how many.
-pub fn end() -> usize {
+/// Kills what bears the mark of a process that is gone and was handed to the system's first process.
+pub fn end() {
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let orphans: Vec<ProcessId> = pids.filter_map(ProcessId::of).filter(is_orphan).collect();
-    for orphan in &orphans {
+    for orphan in pids.filter_map(ProcessId::of).filter(is_orphan) {
         orphan.signal(Signal::SIGKILL);
     }
-    orphans.len()
 }
 
 fn is_orphan(process: &ProcessId) -> bool {

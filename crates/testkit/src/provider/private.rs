@@ -17,7 +17,8 @@ use super::ports::free_port;
 use super::processes::{
     Programs, Running, init_postgres, launch_postgres, launch_redis, make_folder, unprivileged_user,
 };
-use crate::stack::{BackendKind, ProcessId, Stack};
+use crate::process::ProcessId;
+use crate::stack::{BackendKind, Stack};
 
 /// How long a killed Postgres may take to come back. It replays its log first.
 const RETURN_DEADLINE: Duration = Duration::from_secs(20);

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::ports::free_port;
-use crate::stack::ProcessId;
+use crate::process::ProcessId;
 
 /// How long a service may take to answer after its start. Reached only where something is wrong.
 const START_DEADLINE: Duration = Duration::from_secs(60);
