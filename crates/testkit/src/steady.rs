@@ -217,7 +217,8 @@ struct State {
     outcomes: BTreeMap<MessageId, Outcome>,
     /// Messages that are sent once and not followed.
     wishes: Vec<ClientMessage>,
-    is_connected: bool,
+    /// The base URL of the node behind the present connection.
+    connected_to: Option<String>,
     is_closing: bool,
     is_over: bool,
     story: Story,
@@ -227,7 +228,7 @@ impl State {
     fn is_settled(&self) -> bool {
         let mut threads = self.threads.iter();
         let whole = threads.all(|(id, thread)| self.standing.contains(id) && thread.fetch_before().is_none());
-        self.is_connected && whole && self.pending.is_empty()
+        self.connected_to.is_some() && whole && self.pending.is_empty()
     }
 }
 
@@ -473,10 +474,10 @@ impl SteadyChat {
         self.shared.state().story.clone()
     }
 
-    /// Whether its handshake is complete and nothing ended the connection yet, as far as it knows.
+    /// The base URL with which its handshake is complete, while nothing ended that connection as far as it knows.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.shared.state().is_connected
+    pub fn connected_to(&self) -> Option<String> {
+        self.shared.state().connected_to.clone()
     }
 
     /// Waits until something is true of what happened to it.

@@ -216,7 +216,7 @@ mod own {
                 let (first, first_url) = ctx.fault_proxy_before_node(0).await;
                 let (second, second_url) = ctx.fault_proxy_before_node(1).await;
                 let ada = ctx.user("ada").await;
-                let chat = ada.stay_connected(SteadyOptions::at([first_url, second_url])).await;
+                let chat = ada.stay_connected(SteadyOptions::at([&first_url, &second_url])).await;
                 let thread_id = chat.thread_id();
                 chat.ask("Hello").await;
 
@@ -237,7 +237,9 @@ mod own {
                 let run_id = chat.accepted(&asked).await;
                 chat.until_completed(&run_id).await;
 
-                let stopped = ctx.stop_node(1).await;
+                chat.until_settled().await;
+                let node = usize::from(chat.connected_to() == Some(second_url));
+                let stopped = ctx.stop_node(node).await;
                 assert_eq!(stopped, Some(0));
                 chat.until_story("reconnection", |story| story.losses.contains(&Loss::Moved))
                     .await;

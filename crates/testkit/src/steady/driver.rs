@@ -97,7 +97,7 @@ impl Driver {
         let mut lost: Option<Instant> = None;
         while let Some(mut turn) = self.reach().await {
             self.shared.change(|state| {
-                state.is_connected = true;
+                state.connected_to = Some(self.base_url().to_owned());
                 state.story.connections_made += 1;
                 if let Some(lost) = lost {
                     state.story.last_outage = lost.elapsed();
@@ -108,7 +108,7 @@ impl Driver {
             lost = Some(Instant::now());
             turn.chat.drop_connection().await;
             let is_closing = self.shared.change(|state| {
-                state.is_connected = false;
+                state.connected_to = None;
                 // What was sent and not answered has an unknown outcome: it is sent again.
                 state.pending.iter_mut().for_each(|pending| pending.sent = None);
                 if let Some(loss) = &loss {

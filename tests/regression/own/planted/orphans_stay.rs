@@ -22,13 +22,14 @@ fn test() -> Builder {
 async fn a_run_of_a_dead_node_is_ended_by_another(ctx: &TestContext) {
     let ada = ctx.user("ada").await;
     let mut near = ada.connect().await;
+    // Before the run begins: where the machine keeps its node waiting for longer than the lease, it ends early.
+    let mut far = ada.open_with(ada.options().with_base_url(&ctx.node_url(1).await)).await;
+    far.handshake_with(Some(&near.thread_id()), Vec::new()).await;
     let asked = near.say("Watch my usage for 25 seconds").await;
     let accepted = near.accepted(&asked).await;
     // One that has not begun is not failed by another node, but done there from its beginning.
     near.expect_event("the run's beginning", |event| event.header.run_id == accepted.run_id)
         .await;
-    let mut far = ada.open_with(ada.options().with_base_url(&ctx.node_url(1).await)).await;
-    far.handshake_with(Some(&accepted.thread_id), Vec::new()).await;
     ctx.kill_node(0).await;
     let died = Instant::now();
     let overdue = async {
