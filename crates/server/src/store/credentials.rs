@@ -172,7 +172,7 @@ impl Store {
         next_hash: &[u8],
         expires_at: DateTime<Utc>,
     ) -> Result<RefreshOutcome, ApiError> {
-        let rotated = self.rotate(token_hash, next_hash, expires_at);
+        let rotated = Box::pin(self.rotate(token_hash, next_hash, expires_at));
         Ok(self.database().within(rotated).await?)
     }
 

@@ -79,7 +79,7 @@ impl Database {
     /// # Errors
     /// No connection is free, or Postgres does not answer.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.within(self.pool.begin()).await
+        self.within(Box::pin(self.pool.begin())).await
     }
 
     /// Waits for an answer as long as one may take.
