@@ -61,7 +61,7 @@ impl Database {
         }
     }
 
-    /// The pool behind it, for what brings deadlines of its own.
+    /// The pool behind it, for migrations, which may take their time, and for its end.
     pub(super) fn pool(&self) -> &PgPool {
         &self.pool
     }

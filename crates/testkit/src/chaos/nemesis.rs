@@ -197,7 +197,8 @@ async fn fail_for_a_while(link: &FaultProxy, dice: &mut StdRng) -> Result<u64> {
         // What was asked is done, and nobody hears of it.
         2 => (Fault::half_open().with_direction(Direction::ToClient), 800..2_500),
         _ => {
-            let probability = dice.random_range(0.05..0.5);
+            // High, for a link to Redis may bring no more than a few answers in the time in which the fault must act.
+            let probability = dice.random_range(0.5..1.0);
             (Fault::cut(probability).with_direction(Direction::ToClient), 500..2_000)
         }
     };
