@@ -73,7 +73,7 @@ pub fn run(workspace: &Workspace, name: ExampleName, provision: bool) -> Result<
     }
     let interpreter = environment(workspace, name)?;
     println!("==> {} as it is", name.folder());
-    let exit = judge(workspace, name, &interpreter, None)?;
+    let exit = judge(workspace, name, &interpreter, None, provision)?;
     let summary = newest(workspace)?;
     let passed: u32 = summary.categories.iter().map(|category| category.passed).sum();
     let beyond: u32 = summary.categories.iter().map(|category| category.beyond_profile).sum();
@@ -86,7 +86,7 @@ pub fn run(workspace: &Workspace, name: ExampleName, provision: bool) -> Result<
         name.judged_min()
     );
     println!("==> {} without {LEFT_OUT}", name.folder());
-    let exit = judge(workspace, name, &interpreter, Some(LEFT_OUT))?;
+    let exit = judge(workspace, name, &interpreter, Some(LEFT_OUT), provision)?;
     let broken: BTreeSet<String> = newest(workspace)?
         .violations
         .into_iter()
@@ -155,7 +155,13 @@ fn environment(workspace: &Workspace, name: ExampleName) -> Result<PathBuf> {
 
 /// Starts the example, lets the suite judge it, and ends it. What is said of an example that leaves something out goes into
 /// a file: beside the failures of a run it would look like some of them.
-fn judge(workspace: &Workspace, name: ExampleName, interpreter: &Path, left_out: Option<&str>) -> Result<Exit> {
+fn judge(
+    workspace: &Workspace,
+    name: ExampleName,
+    interpreter: &Path,
+    left_out: Option<&str>,
+    provision: bool,
+) -> Result<Exit> {
     let example = Example::start(workspace, name, interpreter, left_out)?;
     let url = format!("http://127.0.0.1:{}", example.port);
     // Not this program's own file: whoever builds the workspace meanwhile puts another in its place.
@@ -163,7 +169,8 @@ fn judge(workspace: &Workspace, name: ExampleName, interpreter: &Path, left_out:
     command
         .arg("test")
         .args(name.categories())
-        .args(["--no-deps", "--target", &url]);
+        .args(["--no-deps", "--target", &url])
+        .args(provision.then_some("--provision"));
     command
         .arg("--profile")
         .arg(workspace.root.join(name.folder()).join("profile.toml"));
