@@ -79,7 +79,11 @@ impl Database {
     /// # Errors
     /// No connection is free, or Postgres does not answer.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.within(Box::pin(self.pool.begin())).await
+        let mut connection = self.acquire().await?;
+        // Where BEGIN is given up before its answer came, sqlx knows of no transaction to roll back, and whoever is lent the
+        // connection next would write into one that nobody commits.
+        connection.close_on_drop();
+        self.within(Transaction::begin(connection, None)).await
     }
 
     /// Waits for an answer as long as one may take.
