@@ -20,7 +20,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 
 pub use credentials::{FamilyState, LoginState, RefreshOutcome};
-pub use database::Database;
+pub use database::{Database, Lent};
 pub use users::User;
 
 use crate::config::Config;

@@ -238,7 +238,8 @@ mod own {
                 chat.until_completed(&run_id).await;
 
                 chat.until_settled().await;
-                let node = usize::from(chat.connected_to() == Some(second_url));
+                let at = chat.connected_to().expect("a settled client is connected");
+                let node = usize::from(at == second_url);
                 let stopped = ctx.stop_node(node).await;
                 assert_eq!(stopped, Some(0));
                 chat.until_story("reconnection", |story| story.losses.contains(&Loss::Moved))

@@ -12,15 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kingsguard_protocol::{ThreadId, Timestamp};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::draft::{EventDraft, Origin};
 use crate::sabotage::{self, Fault};
-use crate::store::Database;
 use crate::store::events::{self, Fence, NewEvent, NewRunEnd, Tail, Written};
+use crate::store::{Database, Lent};
 use crate::telemetry;
 
 /// Events of one thread that are durable, in the order of its log.
@@ -92,7 +90,7 @@ pub struct Writer<D> {
     database: Database,
     /// The connection of the last batch, until none comes for [`HELD_FOR`]: the process of Postgres behind it has at hand what
     /// the next batch needs, and another one would have to fetch it first.
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Option<Lent>,
     batch_max: usize,
     tails: HashMap<ThreadId, Tail>,
     deliver: Arc<D>,

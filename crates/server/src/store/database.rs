@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use async_stream::try_stream;
@@ -47,13 +48,11 @@ impl Database {
             .before_acquire(|connection, metadata| {
                 Box::pin(async move {
                     if metadata.idle_for > IDLE_TRUSTED {
-                        lives(connection).await?;
+                        within(SIGN_OF_LIFE_WITHIN, connection.ping()).await?;
                     }
                     Ok(true)
                 })
             })
-            // The pool asks as well, but for an answer it would wait without end.
-            .after_release(|connection, _| Box::pin(async move { lives(connection).await.map(|()| true) }))
             .connect_lazy_with(options);
         Self {
             pool,
@@ -70,8 +69,8 @@ impl Database {
     ///
     /// # Errors
     /// None is free, or Postgres does not answer.
-    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.pool.acquire().await
+    pub async fn acquire(&self) -> Result<Lent, sqlx::Error> {
+        self.pool.acquire().await.map(Lent)
     }
 
     /// Begins a transaction; for what is asked in it, see [`Self::acquire`].
@@ -79,7 +78,7 @@ impl Database {
     /// # Errors
     /// No connection is free, or Postgres does not answer.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let mut connection = self.acquire().await?;
+        let mut connection = self.pool.acquire().await?;
         // Where BEGIN is given up before its answer came, sqlx knows of no transaction to roll back, and whoever is lent the
         // connection next would write into one that nobody commits.
         connection.close_on_drop();
@@ -95,8 +94,29 @@ impl Database {
     }
 }
 
-async fn lives(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    within(SIGN_OF_LIFE_WITHIN, connection.ping()).await
+/// A connection that is lent. Given back, it is asked whether it still lives, as the pool does; the pool alone would wait for an
+/// answer without end, and keep the place of a connection that says nothing.
+#[derive(Debug)]
+pub struct Lent(PoolConnection<Postgres>);
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        tokio::spawn(tokio::time::timeout(SIGN_OF_LIFE_WITHIN, self.0.return_to_pool()));
+    }
 }
 
 async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
