@@ -6,18 +6,21 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kingsguard_testkit::prelude::*;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use tokio_util::sync::CancellationToken;
 
-/// Requests of different lengths: a greeting, an analysis, and work that goes on for a while.
-const REQUESTS: &[&str] = &[
-    "Hello",
-    "How can I spend less?",
-    "What did I spend by model?",
-    "Watch my usage for 1 second",
-    "Watch my usage for 2 seconds",
+/// Requests of different lengths: a greeting, an analysis, and work that goes on for so many seconds.
+const REQUESTS: &[(&str, u32)] = &[
+    ("Hello", 0),
+    ("How can I spend less?", 0),
+    ("What did I spend by model?", 0),
+    ("Watch my usage for 1 second", 1),
+    ("Watch my usage for 2 seconds", 2),
 ];
+
+/// For how many seconds a thread's runs may go on in all. They go one after the other, and a seed waits for the last of them.
+const WATCH_MAX: u32 = 4;
 
 /// The shortest time for which users talk, so that a seed whose nemeses are quick still has a history.
 const TALK_MIN: Duration = Duration::from_millis(2_500);
@@ -126,6 +129,7 @@ impl Member {
         let began = tokio::time::Instant::now();
         let mut sent: Vec<Sent> = Vec::new();
         let mut said: BTreeMap<MessageId, (ThreadId, &str)> = BTreeMap::new();
+        let mut watched: BTreeMap<ThreadId, u32> = BTreeMap::new();
         while sent.len() < MESSAGES_MAX && (!over.is_cancelled() || began.elapsed() < TALK_MIN) {
             let client = dice.random_range(0..self.clients.len());
             let chat = &self.clients[client];
@@ -146,7 +150,10 @@ impl Member {
                 }
                 None => {
                     let thread_id = self.threads.choose(&mut dice).expect("each user has a thread").clone();
-                    let content = *REQUESTS.choose(&mut dice).expect("there are requests");
+                    let watched = watched.entry(thread_id.clone()).or_default();
+                    let fitting = REQUESTS.iter().filter(|(_, seconds)| *watched + seconds <= WATCH_MAX);
+                    let (content, seconds) = fitting.choose(&mut dice).expect("a greeting always fits");
+                    *watched += seconds;
                     let message_id = chat.say_in(&thread_id, content);
                     said.insert(message_id.clone(), (thread_id, content));
                     sent.push(Sent {

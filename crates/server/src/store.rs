@@ -29,6 +29,14 @@ use crate::error::{ApiError, Chain};
 /// How long to wait between attempts to reach Postgres at start; ERR-3 grants 5 s from its return to resumed work.
 const MIGRATION_RETRY: Duration = Duration::from_millis(500);
 
+/// When Postgres asks whether we are still there, in seconds, and how often in vain before it ends a session and frees its locks.
+/// By the system's defaults a lost machine would keep them for two hours.
+const KEEPALIVE: [(&str, u32); 3] = [
+    ("tcp_keepalives_idle", 10),
+    ("tcp_keepalives_interval", 5),
+    ("tcp_keepalives_count", 3),
+];
+
 /// Postgres, as the rest of the server sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -49,6 +57,7 @@ impl Store {
                 "statement_timeout",
                 config.database_statement_timeout.as_millis().to_string(),
             )])
+            .options(KEEPALIVE)
             .log_statements(tracing::log::LevelFilter::Off);
         Ok(Self {
             database: Database::new(config, options),

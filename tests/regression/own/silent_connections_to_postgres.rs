@@ -12,7 +12,7 @@ const REQUESTS: usize = 20;
 async fn a_node_whose_connections_to_postgres_fell_silent_goes_on_over_new_ones() {
     TestContext::own(case!("SEQ-1", "SEQ-2", "ORD-4", "ERR-3"))
         .with_nodes(0)
-        .with_setting("KINGSGUARD_DATABASE_STATEMENT_TIMEOUT_MS", 1_000)
+        .with_setting("KINGSGUARD_DATABASE_STATEMENT_TIMEOUT_MS", 2_000)
         .run(async |ctx| {
             let (falls_silent, url) = ctx.fault_proxy_before_postgres().await;
             let (stays, _) = ctx.fault_proxy_before_postgres().await;
@@ -20,7 +20,7 @@ async fn a_node_whose_connections_to_postgres_fell_silent_goes_on_over_new_ones(
             ctx.add_node_with([("KINGSGUARD_DATABASE_URL", way.lead(&url))]).await;
             let ada = ctx.user("ada").await;
             let mut chat = ada.connect().await;
-            let asked = chat.say("Watch my usage for 1 second").await;
+            let asked = chat.say("Watch my usage for 3 seconds").await;
             let accepted = chat.accepted(&asked).await;
             let silence = falls_silent.inject(Fault::half_open());
             silence.until_happened(1).await;

@@ -20,8 +20,9 @@ use crate::provider::clock::ProcessClock;
 use crate::recording::FaultFacts;
 use crate::user::SimulatedUser;
 
-/// How long a fault on a link may wait for somebody whom it befalls. Clients come back within a second.
-const BEFALL_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a fault on a link may wait for somebody whom it befalls. Clients come back within a second, but a node that another
+/// nemesis took down has to start first.
+const BEFALL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long a node may take to come back while other nemeses strike, too.
 const RETURN_DEADLINE: Duration = Duration::from_secs(30);
