@@ -13,3 +13,4 @@ mod restart;
 mod retention;
 mod secrets;
 mod tls;
+mod usage_periods;

@@ -14,6 +14,12 @@ async fn readiness(ctx: &TestContext) -> (u16, String) {
     (answer.status(), answer.text())
 }
 
+/// What `/health/ready` says of the node as a whole, whatever it says of single dependencies.
+async fn health(ctx: &TestContext) -> (u16, Value) {
+    let answer = ctx.http().get("/health/ready").await;
+    (answer.status(), answer.json()["status"].clone())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_redis_away_chat_goes_on_and_health_says_degraded() {
     TestContext::own(case!("ERR-3", "OPS-1"))
@@ -30,6 +36,11 @@ async fn with_redis_away_chat_goes_on_and_health_says_degraded() {
                 if text.contains("degraded") { Ok(()) } else { Err(text) }
             })
             .await;
+            assert_eq!(
+                health(ctx).await,
+                (200, json!("degraded")),
+                "it works, so it stays ready"
+            );
             let run = chat.ask(SPEND_LESS).await;
             assert_eq!(
                 run.completed().result["saving_estimate"],

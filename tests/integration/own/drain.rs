@@ -17,7 +17,7 @@ async fn shutdown_notice(chat: &mut Chat) -> ServerShutdown {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_lets_runs_finish_refuses_what_is_new_and_closes_with_1001() {
-    TestContext::own(case!("CON-4", "ORD-4", "AUTH-7"))
+    TestContext::own(case!("CON-4", "ORD-4", "AUTH-7", "OPS-1"))
         .with_setting("KINGSGUARD_ALLOWED_ORIGINS", "https://chat.example.test")
         .run(async |ctx| {
             let ada = ctx.user("ada").await;
@@ -49,6 +49,13 @@ async fn a_stop_lets_runs_finish_refuses_what_is_new_and_closes_with_1001() {
                 let seconds: u64 = header("retry-after").expect("Retry-After").parse().expect("in seconds");
                 assert!(seconds >= 1, "Retry-After says {seconds}");
             }
+            let ready = ctx.http().get("/health/ready").await;
+            assert_eq!(
+                (ready.status(), &ready.json()["status"]),
+                (503, &json!("draining")),
+                "a balancer sends nobody here any more"
+            );
+            assert_eq!(ctx.http().get("/health/live").await.status(), 200);
             let late = idle.say("One more thing").await;
             let error = idle.refusal_of(&late, ErrorCode::ServiceDraining).await;
             assert_eq!(error.recovery, Recovery::Reconnect);

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use kingsguard_protocol::client::GetThreadHistory;
 use kingsguard_testkit::prelude::*;
+use kingsguard_tests::counters::by_label;
 use pretty_assertions::assert_eq;
 
 covers!("STRESS");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_is_closed_delays_nobody_and_gets_everything_by_resume() {
-    TestContext::own(case!("SEQ-7", "SEQ-3", "ERR-2"))
+    TestContext::own(case!("SEQ-7", "SEQ-3", "ERR-2", "OPS-2"))
         .with_setting("KINGSGUARD_QUEUE_FRAMES_MAX", 64)
         .with_setting("KINGSGUARD_MESSAGE_BYTES_MAX", 65_536)
         .with_setting("KINGSGUARD_QUEUE_BYTES_MAX", 262_144)
@@ -59,7 +60,11 @@ async fn a_slow_reader_is_closed_delays_nobody_and_gets_everything_by_resume() {
             ctx.check("nobody else waits", gaps.percentile(99.0) < Duration::from_secs(1));
 
             slow.continue_reading();
+            slow.expect_error(ErrorCode::SlowConsumer).await;
             assert_eq!(slow.expect_closed().await, Some(4409));
+            let metrics = ctx.http().get("/metrics").await.expect_status(200).text();
+            let dropped = by_label(&metrics, "kingsguard_drops_total", "what");
+            assert_eq!(dropped.get("slow_consumer"), Some(&1), "{dropped:?}");
             let mut again = ada.resume(&mut slow).await;
             let mut frames = Vec::new();
             for frame in slow.unclaimed().iter().filter(|frame| frame.event().is_some()) {
