@@ -25,6 +25,7 @@ pub use sessions::{Login, Registration};
 use crate::broker::{Broker, TicketRecord};
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::sabotage::{self, Fault};
 use crate::store::Store;
 use jwt::Signer;
 use passwords::Passwords;
@@ -123,6 +124,9 @@ impl Auth {
     /// # Errors
     /// As [`Auth::judge`].
     pub async fn judge_bearer(&self, token: &str) -> Result<Identity, ApiError> {
+        if sabotage::planted(Fault::SecretsInTheLog) {
+            tracing::info!(token, "token judged");
+        }
         let identity = self.signer.judge(token)?;
         self.refuse_revoked(&identity).await?;
         Ok(identity)

@@ -15,7 +15,7 @@
 pub struct Sabotage {
     /// What `KINGSGUARD_SABOTAGE` names it by.
     pub id: &'static str,
-    /// The clause of the contract that the suite must name when it finds it.
+    /// The clause of the contract that the suite must name when it finds it; where none speaks of it, a row of the mission.
     pub clause: &'static str,
     /// What the server does wrong.
     pub sentence: &'static str,
@@ -55,7 +55,16 @@ catalogue! {
         "Nobody ends the runs of a node that died.";
     LostAfterAcknowledgement = "lost-after-acknowledgement" breaks "MSG-5":
         "A message is acknowledged and kept nowhere.";
+    OracleInTiming = "oracle-in-timing" breaks "ISO-2":
+        "A thread of somebody else takes longer to refuse than one that never was.";
+    SecretsInTheLog = "secrets-in-the-log" breaks "AUTH-8":
+        "Every access token that is judged is written to the log.";
+    MemoryPerRun = "memory-per-run" breaks "MEM":
+        "A mebibyte of each run stays when the run has ended.";
 }
+
+/// What [`Fault::MemoryPerRun`] leaves behind, in bytes.
+pub const LEAKED_BYTES: usize = 1024 * 1024;
 
 /// The `seq` that [`Fault::DropAfterCommit`] drops: within every run, and followed by events that show the hole.
 pub const DROPPED_SEQ: u64 = 4;

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::sabotage::{self, Fault};
 use crate::store::threads::{Listed, PageStart};
 use crate::store::{Store, events, messages, threads};
 
@@ -108,9 +109,15 @@ impl Threads {
     /// # Errors
     /// THREAD_NOT_FOUND; DATABASE_UNAVAILABLE.
     pub async fn refuse_foreign(&self, user_id: &UserId, thread_id: &ThreadId) -> Result<(), ApiError> {
-        match threads::epoch(self.store.database(), user_id, judged(thread_id)?).await? {
+        let database = self.store.database();
+        match threads::epoch(database, user_id, judged(thread_id)?).await? {
             Some(_) => Ok(()),
-            None => Err(not_found()),
+            None => {
+                if sabotage::planted(Fault::OracleInTiming) {
+                    threads::linger_over_a_foreign_one(database, thread_id).await?;
+                }
+                Err(not_found())
+            }
         }
     }
 

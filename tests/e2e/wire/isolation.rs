@@ -5,6 +5,7 @@ use chrono::{TimeDelta, Utc};
 use kingsguard_protocol::client::{Broadcast, UserMessage};
 use kingsguard_protocol::http::UsageRecord;
 use kingsguard_testkit::prelude::*;
+use kingsguard_tests::oracle::assert_no_oracle;
 use pretty_assertions::assert_eq;
 
 use crate::people::{of_type, origins};
@@ -133,6 +134,11 @@ async fn a_broadcast_reaches_all_connections_of_its_user_and_nobody_else() {
             assert!(strange.is_none(), "{strange:?}");
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_thread_takes_as_long_to_refuse_as_one_that_never_was() {
+    TestContext::wire(case!("ISO-2")).run(assert_no_oracle).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

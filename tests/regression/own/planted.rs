@@ -6,8 +6,11 @@ mod drop_after_commit;
 mod fan_out_by_thread_only;
 mod lease_not_fenced;
 mod lost_after_acknowledgement;
+mod memory_per_run;
+mod oracle_in_timing;
 mod orphans_stay;
 mod replay_off_by_one;
+mod secrets_in_the_log;
 
 use kingsguard_protocol::client::Ping;
 use kingsguard_testkit::context::Builder;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use kingsguard_report::row::ROWS;
 
 use super::Faults;
 use super::ledger::Clause;
@@ -11,7 +12,8 @@ use super::rust_source::RustSource;
 use crate::sabotage::catalogue::{Catalogue, FILE, Sabotage, TestName};
 
 pub fn check(catalogue: &Catalogue, clauses: &[Clause], sources: &[RustSource], faults: &mut Faults) -> Result<()> {
-    let known: BTreeSet<&str> = clauses.iter().map(|clause| clause.id.as_str()).collect();
+    let ids = clauses.iter().map(|clause| clause.id.as_str());
+    let known: BTreeSet<&str> = ids.chain(ROWS.iter().map(|row| row.id)).collect();
     let broken: BTreeSet<&str> = catalogue.sabotage.iter().map(|one| one.clause.as_str()).collect();
     for id in broken
         .iter()
@@ -19,7 +21,7 @@ pub fn check(catalogue: &Catalogue, clauses: &[Clause], sources: &[RustSource], 
         .chain(catalogue.unsabotaged.keys().map(String::as_str))
     {
         if !known.contains(id) {
-            faults.push(format!("{FILE}: `{id}` is no clause of the contract"));
+            faults.push(format!("{FILE}: `{id}` is neither a clause of the contract nor a row"));
         }
     }
     for clause in clauses.iter().filter(|clause| clause.is_must()) {

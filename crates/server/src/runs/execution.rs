@@ -21,6 +21,7 @@ use crate::agents::{AgentFailure, AgentRegistry, Job, Outcome};
 use crate::bridge::writer::{GIVE_UP_AFTER, RETRY_PAUSE};
 use crate::bridge::{Bridge, Origin};
 use crate::redact;
+use crate::sabotage::{self, Fault};
 use crate::store::Store;
 use crate::store::events::{self, Fence, NewRunEnd};
 use crate::store::runs::{OwnedRun, StopRequest};
@@ -94,6 +95,9 @@ impl Execution {
     /// Runs to the end. Errors are logged where they happen; what cannot be written now is ended later by whoever owns
     /// the run then.
     pub async fn finish(mut self) {
+        if sabotage::planted(Fault::MemoryPerRun) {
+            std::mem::forget(vec![1_u8; sabotage::LEAKED_BYTES]);
+        }
         let lost = CancellationToken::new();
         let origin = Origin {
             user_id: self.run.user_id.clone(),

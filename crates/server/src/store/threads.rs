@@ -106,6 +106,18 @@ pub async fn epoch(database: &Database, user: &UserId, thread: &ThreadId) -> Res
     Ok(epoch.map(Epoch::from))
 }
 
+/// [`Fault::OracleInTiming`]: takes its time where there is such a thread.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn linger_over_a_foreign_one(database: &Database, thread: &ThreadId) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_sleep(0.02) FROM threads WHERE thread_id = $1")
+        .bind(thread.as_str())
+        .execute(database)
+        .await
+        .map(drop)
+}
+
 /// A user's thread as lists show it; `None` when he has no such thread.
 ///
 /// # Errors
