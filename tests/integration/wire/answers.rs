@@ -72,9 +72,10 @@ async fn answers(chat: &mut Chat, message: &Value, message_id: &MessageId, meant
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_is_answered_as_stated_by_every_name_at_the_root_and_in_payload() {
-    TestContext::wire(case!("MSG-1", "MSG-0"))
+    TestContext::wire(case!("MSG-1", "MSG-0", "ISO-1"))
         .run(async |ctx| {
-            let ada = ctx.user("ada").await;
+            let (ada, eve) = (ctx.user("ada").await, ctx.user("eve").await);
+            let mut eves = eve.connect().await;
             let mut chat = ada.connect().await;
             let run = chat.ask("How can I spend less?").await;
             let given = Given {
@@ -111,6 +112,10 @@ async fn every_type_is_answered_as_stated_by_every_name_at_the_root_and_in_paylo
             }
             assert_eq!(came, expected);
             assert!(chat.is_open());
+            let marker = eves.send(Ping {}).await;
+            eves.answer_to(&marker).await;
+            let strange = eves.unclaimed();
+            assert_eq!(strange.len(), 0, "somebody else heard of it: {strange:?}");
         })
         .await;
 }
