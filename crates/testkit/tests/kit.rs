@@ -375,6 +375,7 @@ mod planted {
     use std::path::PathBuf;
     use std::process::{Command, Output};
 
+    use kingsguard_report::row::ROWS;
     use kingsguard_testkit::clause::Clause;
     use kingsguard_testkit::provider::{sabotaged_server_binary, server_binary};
     use memchr::memmem;
@@ -415,9 +416,11 @@ mod planted {
     }
 
     #[test]
-    fn every_fault_names_a_clause_of_the_contract() {
+    fn every_fault_names_a_clause_of_the_contract_or_a_row_where_none_speaks_of_it() {
         for one in catalogue() {
-            assert!(Clause::find(text(&one, "clause")).is_some(), "{one}");
+            let id = text(&one, "clause");
+            let is_row = ROWS.iter().any(|row| row.id == id);
+            assert!(Clause::find(id).is_some() || is_row, "{one}");
         }
     }
 
