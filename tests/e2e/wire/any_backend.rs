@@ -99,8 +99,8 @@ async fn a_long_run_is_never_silent_for_five_seconds() {
             let took_ms = run.told("agent_completed", "duration_ms");
             assert!(took_ms[0].as_u64().is_some_and(|ms| ms >= 5_000), "{took_ms:?}");
             // The validators judge each gap, less what the machine held up; this says that there were some to judge.
-            let gaps = Timing::of_gaps(&ctx.recording()).count();
-            assert!(gaps > 1, "{:?}", run.types());
+            let said = run.types();
+            assert!(said.len() > 2, "nothing came between its start and its end: {said:?}");
         })
         .await;
 }
