@@ -1,6 +1,6 @@
 //! `cargo xtask services`: a stack that outlives a suite run, for work at the desk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -49,6 +49,15 @@ pub fn build(workspace: &Workspace) -> Result<()> {
 }
 
 fn up(workspace: &Workspace, services: Services) -> Result<Exit> {
+    // A second stack would leave the first without anybody who knows of it.
+    call(workspace, &["sweep"])?;
+    if let Ok(path) = noted(workspace)
+        && Path::new(&path).is_file()
+    {
+        println!("export KINGSGUARD_STACK={path}");
+        eprintln!("these services are up already; cargo xtask services down ends them");
+        return Ok(Exit::Passed);
+    }
     let output = workspace
         .command(workspace.binary(Build::Debug, BINARY))
         .args(["up", "--services", services.word(), "--owner-pid", NO_OWNER])
