@@ -91,6 +91,15 @@ enum End {
     Orphaned,
 }
 
+impl From<Signal> for End {
+    fn from(told: Signal) -> Self {
+        match told {
+            Signal::Stop(stop) => Self::Stopped(stop),
+            Signal::Drain | Signal::GoOn => Self::Drained,
+        }
+    }
+}
+
 impl Execution {
     /// Runs to the end. Errors are logged where they happen; what cannot be written now is ended later by whoever owns
     /// the run then.
@@ -214,6 +223,15 @@ impl Execution {
 
     /// Lets the agents work until they answer or something ends them.
     async fn work(&mut self, sink: &Arc<RunSink>, lost: &CancellationToken) -> Result<End, ExecutionError> {
+        let told_before = self.signal.borrow().clone();
+        if told_before != Signal::GoOn {
+            // Agents that were let loose first would call tools while the stop is still being said.
+            let end = End::from(told_before);
+            if let End::Stopped(stop) = &end {
+                self.say_stopped(sink, stop).await?;
+            }
+            return Ok(end);
+        }
         let deadline = Instant::now() + self.times.deadline - self.times.closing();
         let cancel = lost.child_token();
         let mut agents = tokio::spawn({
@@ -226,10 +244,7 @@ impl Execution {
         let end = loop {
             tokio::select! {
                 biased;
-                told = told(&mut signal) => match told {
-                    Signal::Stop(stop) => break End::Stopped(stop),
-                    Signal::Drain | Signal::GoOn => break End::Drained,
-                },
+                told = told(&mut signal) => break End::from(told),
                 done = &mut agents => return Ok(match done {
                     Ok(Ok(outcome)) => End::Answered(outcome),
                     Ok(Err(failure)) => End::Failed(failure),
