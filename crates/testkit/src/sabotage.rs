@@ -18,6 +18,7 @@
 
 pub(crate) mod http;
 pub(crate) mod proxy;
+mod sse;
 mod tamper;
 
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub enum Place {
     Close,
     /// Pongs to the client.
     Pong,
+    /// Server-Sent Events to the client, as `{"id", "event", "data"}`; `types` are those of their data.
+    Sse,
     /// HTTP requests, the upgrade among them.
     Request,
     /// HTTP answers, the refusal or acceptance of an upgrade among them.

@@ -1,4 +1,4 @@
-//! The head of an HTTP/1.1 message, as lines that can be changed.
+//! The head of an HTTP/1 message, as lines that can be changed.
 
 /// A longer head is not read as HTTP.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -17,7 +17,7 @@ impl Head {
         let text = std::str::from_utf8(&bytes[..end]).ok()?;
         let mut lines = text.split("\r\n");
         let start = lines.next()?.to_owned();
-        if !start.contains("HTTP/1.1") {
+        if !start.contains("HTTP/1.") {
             return None;
         }
         let lines = lines.map(|line| {
@@ -91,6 +91,19 @@ impl Head {
         changed
     }
 
+    pub(crate) fn asks_for_server_sent_events(&self) -> bool {
+        self.get("accept").is_some_and(is_event_stream)
+    }
+
+    pub(crate) fn holds_server_sent_events(&self) -> bool {
+        self.get("content-type").is_some_and(is_event_stream)
+    }
+
+    /// Asks as HTTP/1.0, whose answers come without chunks.
+    pub(crate) fn refuse_chunks(&mut self) {
+        self.start = self.start.replace("HTTP/1.1", "HTTP/1.0");
+    }
+
     pub(crate) fn asks_for_websocket(&self) -> bool {
         self.get("upgrade")
             .is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
@@ -100,6 +113,10 @@ impl Head {
     pub(crate) fn content_length(&self) -> Option<usize> {
         self.get("content-length")?.parse().ok()
     }
+}
+
+fn is_event_stream(media_type: &str) -> bool {
+    media_type.to_ascii_lowercase().contains("text/event-stream")
 }
 
 #[cfg(test)]

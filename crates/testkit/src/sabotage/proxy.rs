@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Sabotage;
 use super::http::{HEAD_BYTES_MAX, Head};
 use super::tamper::{Outgoing, Passage, State, What};
+use super::{Sabotage, sse};
 use crate::fault::proxy::{connect, listen};
 use crate::fault::unit::{Cutter, Upgrade, text_frame};
 
@@ -131,6 +131,9 @@ async fn carry(mut client: TcpStream, upstream: &str, state: &State) -> io::Resu
     }
     // One exchange for each connection: then the end of a body is the end of its connection.
     request.set("connection", "close");
+    if request.asks_for_server_sent_events() {
+        request.refuse_chunks();
+    }
     backend.write_all(&request.bytes()).await?;
     backend.write_all(&rest).await?;
     let missing = request.content_length().unwrap_or(0).saturating_sub(rest.len());
@@ -200,11 +203,50 @@ async fn answer_with(
         head.set("content-length", &body.len().to_string());
     }
     client.write_all(&head.bytes()).await?;
+    if whole.is_none() && head.holds_server_sent_events() && head.get("transfer-encoding").is_none() {
+        return stream(client, backend, body, state).await;
+    }
     client.write_all(&body).await?;
     if whole.is_none() {
         tokio::io::copy(backend, client).await?;
     }
     client.shutdown().await
+}
+
+/// Passes Server-Sent Events on until one side is gone.
+async fn stream(
+    client: &mut TcpStream,
+    backend: &mut TcpStream,
+    mut arrived: Vec<u8>,
+    state: &State,
+) -> io::Result<()> {
+    let mut passage = Passage::of_stream(state);
+    loop {
+        while let Some(block) = sse::cut(&mut arrived) {
+            let outgoing = match String::from_utf8(block) {
+                Ok(block) => passage.server_sent_event(block),
+                Err(error) => vec![Outgoing::now(What::Raw(error.into_bytes()))],
+            };
+            for Outgoing { what, after } in outgoing {
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                match what {
+                    What::Text(text) => client.write_all(text.as_bytes()).await?,
+                    What::Raw(bytes) => client.write_all(&bytes).await?,
+                    What::End => return client.shutdown().await,
+                }
+            }
+        }
+        // The end of the body, or what is too long for an event, passes as it is.
+        let has_ended = backend.read_buf(&mut arrived).await? == 0;
+        if has_ended || arrived.len() > BODY_BYTES_MAX {
+            client.write_all(&std::mem::take(&mut arrived)).await?;
+        }
+        if has_ended {
+            return client.shutdown().await;
+        }
+    }
 }
 
 async fn converse(client: TcpStream, backend: TcpStream, beginning: Vec<u8>, state: &State) -> io::Result<()> {
@@ -213,7 +255,7 @@ async fn converse(client: TcpStream, backend: TcpStream, beginning: Vec<u8>, sta
     let upgrade = Upgrade::accepted();
     let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
     let (requests, requests_inbox) = mpsc::channel(OUTBOX_MAX);
-    let passage = tokio::sync::Mutex::new(Passage::new(state, outbox.clone()));
+    let passage = tokio::sync::Mutex::new(Passage::of_connection(state, outbox.clone()));
     let reading_backend = async {
         let mut cutter = Cutter::of_frames(&upgrade, beginning);
         while let Ok(Some(mut unit)) = cutter.next(&mut from_backend).await {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::http::Head;
-use super::{Acting, How, Place, Rule};
+use super::{Acting, How, Place, Rule, sse};
 
 /// Frames that wait for a client's connection to take them.
 pub(super) type Outbox = mpsc::Sender<Outgoing>;
@@ -226,7 +226,7 @@ fn put(value: &mut Value, pointer: &str, new: Value) -> bool {
     }
 }
 
-/// One WebSocket connection as the rules see it.
+/// One WebSocket connection or stream of Server-Sent Events as the rules see it.
 #[derive(Debug)]
 pub(super) struct Passage<'a> {
     state: &'a State,
@@ -238,9 +238,15 @@ pub(super) struct Passage<'a> {
 }
 
 impl<'a> Passage<'a> {
-    pub(super) fn new(state: &'a State, outbox: Outbox) -> Self {
+    pub(super) fn of_connection(state: &'a State, outbox: Outbox) -> Self {
+        let passage = Self::of_stream(state);
+        state.shared().outboxes.insert(passage.connection, outbox);
+        passage
+    }
+
+    /// Nothing leaks into a stream.
+    pub(super) fn of_stream(state: &'a State) -> Self {
         let connection = state.connections.fetch_add(1, Ordering::Relaxed);
-        state.shared().outboxes.insert(connection, outbox);
         Self {
             state,
             connection,
@@ -256,18 +262,39 @@ impl<'a> Passage<'a> {
         };
         self.note_run(&frame);
         let fate = self.fate(Place::ToClient, &text, &mut frame);
-        if let Some(event) = frame["event_id"].as_str() {
+        self.pass(fate, text, &frame, &frame, Value::to_string)
+    }
+
+    /// What becomes of one of the backend's Server-Sent Events, or of a comment between them.
+    pub(super) fn server_sent_event(&mut self, block: String) -> Vec<Outgoing> {
+        let Some(mut event) = sse::read(&block) else {
+            return vec![Outgoing::now(What::Text(block))];
+        };
+        let fate = self.fate(Place::Sse, &block, &mut event);
+        self.pass(fate, block, &event, &event["data"], sse::write)
+    }
+
+    /// Lets something pass to the client as its fate is; `body` is what of `frame` leaks.
+    fn pass(
+        &mut self,
+        fate: Fate,
+        text: String,
+        frame: &Value,
+        body: &Value,
+        write: fn(&Value) -> String,
+    ) -> Vec<Outgoing> {
+        if let Some(event) = body["event_id"].as_str() {
             self.state.shared().delivered.insert(event.to_owned());
         }
-        let text = if fate.edited { frame.to_string() } else { text };
         if fate.leaks {
             let others = self.state.shared().outboxes.clone();
             for (_, outbox) in others.iter().filter(|(connection, _)| **connection != self.connection) {
                 // A connection that takes nothing any more has nothing leaked into it.
-                outbox.try_send(Outgoing::now(What::Text(text.clone()))).ok();
+                outbox.try_send(Outgoing::now(What::Text(body.to_string()))).ok();
             }
         }
-        let mut texts = fate.before;
+        let text = if fate.edited { write(frame) } else { text };
+        let mut texts: Vec<_> = fate.before.iter().map(write).collect();
         match self.held.take() {
             _ if fate.swapped => self.held = Some(text),
             held => {
@@ -356,7 +383,8 @@ impl<'a> Passage<'a> {
     fn fate(&self, place: Place, text: &str, frame: &mut Value) -> Fate {
         let mut fate = Fate::default();
         for (index, rule) in self.state.rules_at(place) {
-            if !self.chooses(index, rule, text, frame) {
+            let body = if place == Place::Sse { &frame["data"] } else { &*frame };
+            if !self.chooses(index, rule, text, body) {
                 continue;
             }
             let did = match &rule.how {
@@ -368,7 +396,7 @@ impl<'a> Passage<'a> {
                 }
                 How::SwapWithNext => !std::mem::replace(&mut fate.swapped, true),
                 How::Before(other) => {
-                    fate.before.push(other.to_string());
+                    fate.before.push(other.clone());
                     true
                 }
                 How::End => !std::mem::replace(&mut fate.ends, true),
@@ -431,7 +459,7 @@ impl Drop for Passage<'_> {
 /// What all rules together do to one frame.
 #[derive(Debug)]
 struct Fate {
-    before: Vec<String>,
+    before: Vec<Value>,
     copies: usize,
     delay: Duration,
     swapped: bool,
@@ -471,7 +499,7 @@ mod tests {
     /// What arrives of these frames on one connection.
     fn arrives(sabotage: &Sabotage, frames: &[Value]) -> Vec<Value> {
         let (outbox, _inbox) = mpsc::channel(1);
-        let mut passage = Passage::new(&sabotage.state, outbox);
+        let mut passage = Passage::of_connection(&sabotage.state, outbox);
         let passed = frames
             .iter()
             .flat_map(|frame| passage.frame_for_client(frame.to_string()));
@@ -549,6 +577,27 @@ mod tests {
         let again = arrives(&sabotage, &[frames[2].clone(), frames[1].clone()]);
         assert_eq!(first.iter().filter(|frame| frame["mark"] == true).count(), 1);
         assert_eq!((&again[0], &again[1]), (&first[2], &first[1]));
+    }
+
+    #[test]
+    fn server_sent_events_meet_the_rules_for_them_and_comments_none() {
+        let sabotage = sabotage(json!([
+            { "at": "sse", "types": ["b"], "how": { "add": ["/data/seq", 1] } },
+            { "at": "sse", "types": ["c"], "how": "drop" },
+            { "types": ["a"], "how": "drop" },
+        ]));
+        let mut passage = Passage::of_stream(&sabotage.state);
+        let mut passes = |block: &str| passage.server_sent_event(block.to_owned());
+        for kept in [": here\n\n", "id: e:1\nevent: a\ndata: {\"type\":\"a\"}\n\n"] {
+            assert_eq!(passes(kept), [Outgoing::now(What::Text(kept.to_owned()))]);
+        }
+        let changed = "event: b\nid: e:2\ndata: {\"seq\":3,\"type\":\"b\"}\n\n";
+        assert_eq!(
+            passes(&changed.replace('3', "2")),
+            [Outgoing::now(What::Text(changed.to_owned()))]
+        );
+        assert_eq!(passes("event: c\ndata: {\"type\":\"c\"}\n\n"), []);
+        assert_eq!(sabotage.happened(), 2);
     }
 
     #[test]
